@@ -1,0 +1,8 @@
+//! What the wire promises: golden files, limits, round trips, and the text of `docs/protocol.md`.
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+mod expected;
+mod golden;
+mod limits;
+mod protocol_md;
+mod round_trip;
