@@ -1,0 +1,341 @@
+//! The settings of an agent: what the command line and the environment say, and what follows from it.
+//!
+//! Deliberately absent: defaults for secrets and ids. A bad value stops the start and names itself.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::Parser;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use hoist_wire::claims::Claims;
+use hoist_wire::duration::parse_size;
+use hoist_wire::limits::MAX_SLOTS;
+use hoist_wire::{AGENT_AUDIENCE, ClientId, LINK_PATH};
+use http::Uri;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::proxy::{Proxies, is_loopback};
+use crate::roots::{Roots, RootsError};
+use crate::upload::address::{self, AddressPolicy};
+
+/// Brings files up on demand: dials the server and puts files straight into its bucket.
+#[derive(Debug, Parser)]
+#[command(name = "hoist-agent", version)]
+pub struct Settings {
+    /// Server to dial: ws:// or wss://; without a path /ws/connect is meant.
+    #[arg(long, env = "SERVER_WS_URL", default_value = "ws://127.0.0.1:8080/ws/connect")]
+    pub server_ws_url: String,
+    /// Client id; must be the one in the token. May be left out.
+    #[arg(long, env = "CLIENT_ID")]
+    pub client_id: Option<String>,
+    /// Token of this agent (`hoist token client ID`). Better given by environment or file than by argument.
+    #[arg(long, env = "CLIENT_TOKEN", hide_env_values = true)]
+    pub client_token: Option<SecretString>,
+    /// File with the token; renewed tokens are written there.
+    #[arg(long, env = "CLIENT_TOKEN_FILE", value_parser = path())]
+    pub client_token_file: Option<PathBuf>,
+    /// The file that is sent when a request names none. It may leave also when it is below no root.
+    #[arg(long, env = "FILE_PATH", value_parser = path())]
+    pub file_path: Option<PathBuf>,
+    /// Folder from which files may leave; repeat it, or separate several by ':' in the environment.
+    #[arg(long = "root", env = "AGENT_ROOTS", value_parser = path(), value_delimiter = ':')]
+    pub roots: Vec<PathBuf>,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as hoist_agent=debug.
+    #[arg(long, env = "LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// Downloads worked on at once, 1 to 16.
+    #[arg(long, env = "AGENT_SLOTS", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_SLOTS)))]
+    pub slots: u8,
+    /// Most parts of one download in flight at once, 1 to 16.
+    #[arg(long, env = "MAX_PARTS_IN_FLIGHT", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub max_parts_in_flight: u8,
+    /// Largest file that may leave, such as 10GiB.
+    #[arg(long, env = "MAX_FILE_SIZE", value_parser = parse_size)]
+    pub max_file_size: Option<u64>,
+    /// More certificate authorities to trust (PEM), beside the system's.
+    #[arg(long, env = "EXTRA_CA_FILE", value_parser = path())]
+    pub extra_ca_file: Option<PathBuf>,
+    /// Allow storage over plain http that is not on this machine.
+    #[arg(long, env = "ALLOW_PLAIN_STORAGE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub allow_plain_storage: bool,
+    /// Allow storage at private addresses.
+    #[arg(long, env = "ALLOW_PRIVATE_STORAGE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub allow_private_storage: bool,
+}
+
+/// Reads a path; an empty one is as none, because that is how compose files leave a setting out.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+/// A setting that cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not a URL to dial.
+    #[error("SERVER_WS_URL {url:?} is not valid: {why}; write ws://host:8080 or wss://host")]
+    ServerUrl {
+        /// The value.
+        url: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// No token, or two.
+    #[error("no token: set CLIENT_TOKEN or CLIENT_TOKEN_FILE (make one with `hoist token client ID`)")]
+    NoToken,
+    /// The token file cannot be read.
+    #[error("CLIENT_TOKEN_FILE {path:?} cannot be read: {source}")]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Not a token of an agent.
+    #[error("CLIENT_TOKEN is not a token of an agent: {0}; make one with `hoist token client ID`")]
+    Token(&'static str),
+    /// The id and the token disagree.
+    #[error(
+        "CLIENT_ID is {given:?}, and CLIENT_TOKEN belongs to {token:?}: leave CLIENT_ID out or give the right token"
+    )]
+    ClientId {
+        /// `CLIENT_ID`.
+        given: String,
+        /// The token's `sub`.
+        token: String,
+    },
+    /// What may leave.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
+}
+
+/// Where the token comes from: read again before each link, so that a renewed or replaced one is used.
+#[derive(Debug, Clone)]
+pub enum TokenSource {
+    /// Given once.
+    Fixed(SecretString),
+    /// Read from a file, and renewed there.
+    File(PathBuf),
+}
+
+/// Everything that an agent must know to run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The server.
+    pub server: ServerUrl,
+    /// The client that the token belongs to.
+    pub client_id: ClientId,
+    /// The token.
+    pub token: TokenSource,
+    /// What may leave.
+    pub roots: Roots,
+    /// Downloads at once.
+    pub slots: u8,
+    /// Most parts of one download in flight.
+    pub max_parts_in_flight: u8,
+    /// More certificate authorities to trust.
+    pub extra_ca_file: Option<PathBuf>,
+    /// Where it may send.
+    pub addresses: AddressPolicy,
+    /// The way out.
+    pub proxies: Proxies,
+}
+
+/// The server as it is dialled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerUrl {
+    /// Over TLS.
+    pub tls: bool,
+    /// Host without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// The whole URL, with its path.
+    pub uri: Uri,
+}
+
+impl Settings {
+    /// Turns settings into a configuration, or says which one is wrong.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the setting and its mend.
+    pub fn resolve(self) -> Result<Config, ConfigError> {
+        let server = ServerUrl::parse(&self.server_ws_url)?;
+        let filled = |path: Option<PathBuf>| path.filter(|path| !path.as_os_str().is_empty());
+        let token = match (filled(self.client_token_file), self.client_token) {
+            // With both, the token given is what the file starts from when it does not exist yet.
+            (Some(path), Some(token)) if !path.exists() && !token.expose_secret().is_empty() => {
+                crate::platform::write_private(&path, token.expose_secret())
+                    .map_err(|source| ConfigError::TokenFile { path: path.clone(), source })?;
+                TokenSource::File(path)
+            }
+            (Some(path), _) => TokenSource::File(path),
+            (None, Some(token)) if !token.expose_secret().trim().is_empty() => TokenSource::Fixed(token),
+            (None, _) => return Err(ConfigError::NoToken),
+        };
+        let client_id = client_of(&token.read()?)?;
+        if let Some(given) = self.client_id.filter(|given| !given.is_empty() && given != client_id.as_str()) {
+            return Err(ConfigError::ClientId { given, token: client_id.to_string() });
+        }
+        let roots: Vec<PathBuf> =
+            self.roots.into_iter().filter(|root| !root.as_os_str().is_empty()).collect();
+        let file_path = filled(self.file_path);
+        let addresses = AddressPolicy {
+            allow_plain: self.allow_plain_storage,
+            allow_private: self.allow_private_storage,
+            server_is_loopback: server.is_loopback(),
+        };
+        Ok(Config {
+            server,
+            client_id,
+            token,
+            roots: Roots::new(&roots, file_path, self.max_file_size)?,
+            slots: self.slots,
+            max_parts_in_flight: self.max_parts_in_flight,
+            extra_ca_file: filled(self.extra_ca_file),
+            addresses,
+            proxies: Proxies::from_env(),
+        })
+    }
+}
+
+impl ServerUrl {
+    /// Reads a URL; one without a path gets [`LINK_PATH`].
+    ///
+    /// # Errors
+    /// [`ConfigError::ServerUrl`] for anything but `ws://` and `wss://` with a host.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let bad = |why| ConfigError::ServerUrl { url: text.chars().take(256).collect(), why };
+        let uri: Uri = text.trim().parse().map_err(|_| bad("it is no URL"))?;
+        let tls = match uri.scheme_str() {
+            Some("wss") => true,
+            Some("ws") => false,
+            Some(_) | None => return Err(bad("it starts with neither ws:// nor wss://")),
+        };
+        let authority = uri.authority().ok_or_else(|| bad("it names no host"))?;
+        if authority.as_str().contains('@') {
+            // It would stand in logs; and the token belongs into a header.
+            return Err(ConfigError::ServerUrl { url: "…".to_owned(), why: "it carries a user name" });
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = address::port(authority, tls).ok_or_else(|| bad("its port is no number"))?;
+        let path = match uri.path_and_query().map(http::uri::PathAndQuery::as_str) {
+            None | Some("" | "/") => LINK_PATH,
+            Some(path) => path,
+        };
+        let scheme = if tls { "wss" } else { "ws" };
+        let uri = format!("{scheme}://{authority}{path}").parse().map_err(|_| bad("it is no URL"))?;
+        Ok(Self { tls, host, port, uri })
+    }
+
+    /// Tells whether the server is on this very machine, by its name.
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.host)
+    }
+}
+
+impl TokenSource {
+    /// Reads the token as it is now.
+    ///
+    /// # Errors
+    /// [`ConfigError::TokenFile`] where the file cannot be read.
+    pub fn read(&self) -> Result<SecretString, ConfigError> {
+        match self {
+            Self::Fixed(token) => Ok(SecretString::from(token.expose_secret().trim())),
+            Self::File(path) => read_token(path),
+        }
+    }
+}
+
+fn read_token(path: &Path) -> Result<SecretString, ConfigError> {
+    let failed = |source| ConfigError::TokenFile { path: path.to_owned(), source };
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    Ok(SecretString::from(text.trim()))
+}
+
+/// Reads whose token it is. Nothing is verified: the server does that, and only it can.
+pub(crate) fn client_of(token: &SecretString) -> Result<ClientId, ConfigError> {
+    let mut pieces = token.expose_secret().split('.');
+    let (Some(_), Some(body), Some(_), None) = (pieces.next(), pieces.next(), pieces.next(), pieces.next())
+    else {
+        return Err(ConfigError::Token("it is no JWT"));
+    };
+    let json = URL_SAFE_NO_PAD.decode(body).map_err(|_| ConfigError::Token("it is no JWT"))?;
+    let claims: Claims =
+        serde_json::from_slice(&json).map_err(|_| ConfigError::Token("its claims are not hoist's"))?;
+    if claims.aud != AGENT_AUDIENCE {
+        return Err(ConfigError::Token("it is for somebody else (its aud is not hoist-agent)"));
+    }
+    claims.sub.parse().map_err(|_| ConfigError::Token("its sub is no client id"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(sub: &str, aud: &str) -> String {
+        let body = serde_json::json!({"sub": sub, "aud": aud, "exp": 2, "iat": 1, "jti": "j"});
+        format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(body.to_string()))
+    }
+
+    fn settings(more: &[&str]) -> Result<Config, ConfigError> {
+        let args = ["hoist-agent", "--root", "/tmp"].iter().chain(more);
+        Settings::try_parse_from(args).unwrap().resolve()
+    }
+
+    #[test]
+    fn the_client_comes_from_the_token() {
+        let good = token("site-1", AGENT_AUDIENCE);
+        assert_eq!(settings(&["--client-token", &good]).unwrap().client_id.as_str(), "site-1");
+        assert!(settings(&["--client-token", &good, "--client-id", "site-1"]).is_ok());
+        let error = settings(&["--client-token", &good, "--client-id", "site-2"]).unwrap_err().to_string();
+        assert!(error.contains("site-2") && error.contains("site-1"), "{error}");
+    }
+
+    #[test]
+    fn bad_tokens_name_the_setting_and_not_the_token() {
+        for bad in ["nonsense", "a.b.c", &token("site-1", "hoist-api"), &token("a/b", AGENT_AUDIENCE)] {
+            let error = settings(&["--client-token", bad]).unwrap_err().to_string();
+            assert!(error.contains("CLIENT_TOKEN") && !error.contains(bad), "{error}");
+        }
+        assert!(matches!(settings(&[]), Err(ConfigError::NoToken)));
+        assert!(matches!(
+            settings(&["--client-token-file", "/absent/x"]),
+            Err(ConfigError::TokenFile { .. })
+        ));
+        let shown = format!("{:?}", settings(&["--client-token", &token("s", AGENT_AUDIENCE)]).unwrap());
+        assert!(!shown.contains("e30."), "{shown}");
+    }
+
+    #[test]
+    fn a_url_without_a_path_gets_the_link_path() {
+        for (text, uri, port) in [
+            ("ws://h:8080", "ws://h:8080/ws/connect", 8080),
+            ("wss://h/", "wss://h/ws/connect", 443),
+            ("ws://h/other", "ws://h/other", 80),
+        ] {
+            let url = ServerUrl::parse(text).unwrap();
+            assert_eq!((url.uri.to_string().as_str(), url.port), (uri, port));
+        }
+        for bad in ["", "h:8080", "http://h", "ws://", "ws://u:p@h", "ws:h", "ws://h:x", "ws://h:99999"] {
+            assert!(ServerUrl::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(ServerUrl::parse("ws://[::1]:1").unwrap().is_loopback());
+        assert!(!ServerUrl::parse("ws://10.0.0.1").unwrap().is_loopback());
+    }
+
+    #[test]
+    fn bad_values_stop_the_start() {
+        for bad in
+            [["--slots", "0"], ["--slots", "17"], ["--max-parts-in-flight", "17"], ["--max-file-size", "big"]]
+        {
+            let args = ["hoist-agent", "--root", "/tmp"].iter().chain(&bad);
+            assert!(Settings::try_parse_from(args).is_err(), "{bad:?}");
+        }
+        let good = token("site-1", AGENT_AUDIENCE);
+        let nothing = Settings::try_parse_from(["hoist-agent", "--client-token", &good]).unwrap();
+        assert!(matches!(nothing.resolve(), Err(ConfigError::Roots(RootsError::Nothing))));
+        let absent = settings(&["--client-token", &good, "--root", "/absent/root"]).unwrap_err();
+        assert!(absent.to_string().contains("/absent/root"));
+    }
+}

@@ -1,0 +1,91 @@
+//! The agent as a library, so that tests can run it in their own process.
+//!
+//! Deliberately absent: reading the environment and signals, which `main` does.
+
+mod agent;
+mod config;
+mod dial;
+mod link;
+mod platform;
+mod proxy;
+mod roots;
+mod tls;
+mod upload;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+pub use config::{Config, ConfigError, ServerUrl, Settings, TokenSource};
+pub use link::LinkError;
+pub use proxy::Proxies;
+pub use roots::{Roots, RootsError};
+pub use tls::TlsError;
+pub use upload::address::AddressPolicy;
+
+use dial::Dialer;
+use link::Links;
+use upload::Site;
+
+/// Events of the link that wait for the owner of the downloads.
+const LINK_EVENTS: usize = 16;
+
+/// Why an agent ends by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// No other link would help.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The process has no randomness to name itself.
+    #[error("the system gives no random bytes: {0}")]
+    Random(String),
+    /// A task that lives as long as the agent ended.
+    #[error("the agent has a defect: {0}")]
+    Defect(String),
+}
+
+/// Runs an agent until `shutdown` is cancelled; what it was sending is closed at once.
+///
+/// # Errors
+/// [`AgentError`] where going on cannot help: refused credentials above all.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), AgentError> {
+    let tls = tls::client_config(config.extra_ca_file.as_deref())?;
+    let dialer = Dialer { tls, proxies: config.proxies.clone(), addresses: config.addresses };
+    let random = getrandom::u64().map_err(|error| AgentError::Random(error.to_string()))?;
+    let instance = hoist_wire::Instance::new(&format!("{random:016x}"), &platform::machine_id())
+        .map_err(|error| AgentError::Defect(error.to_string()))?;
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        client_id = %config.client_id,
+        server = config.server.host,
+        port = config.server.port,
+        may_leave = config.roots.describe(),
+        "hoist-agent starts"
+    );
+    let site = Site {
+        dialer: dialer.clone(),
+        roots: config.roots.clone(),
+        max_parts_in_flight: config.max_parts_in_flight.into(),
+    };
+    let (events, link_events) = mpsc::channel(LINK_EVENTS);
+    let owner = agent::Agent::new(site, config.slots, link_events);
+    let links = Links::new(config, dialer, instance, events, shutdown.clone());
+
+    let mut tasks: JoinSet<Result<(), LinkError>> = JoinSet::new();
+    tasks.spawn(links.run());
+    tasks.spawn(async move {
+        owner.run().await;
+        Ok(())
+    });
+    // The first to end ends the agent: the link when it is told to stop or refused, the owner by a defect.
+    match tasks.join_next().await {
+        Some(Ok(Ok(()))) if shutdown.is_cancelled() => Ok(()),
+        Some(Ok(Ok(()))) | None => Err(AgentError::Defect("a task ended".to_owned())),
+        Some(Ok(Err(error))) => Err(error.into()),
+        Some(Err(error)) => Err(AgentError::Defect(error.to_string())),
+    }
+}

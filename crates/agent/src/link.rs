@@ -1,0 +1,364 @@
+//! The link to the server: dialled for ever, kept alive, and told apart from a dead one.
+//!
+//! Deliberately absent: what the messages mean (`agent`). One task reads and writes one socket; the owner of the
+//! downloads hears of it by [`LinkEvent`]s and speaks through a bounded queue.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use hoist_engine::backoff::{Backoff, LINK_PROVEN_AFTER};
+use hoist_wire::limits::{LINK_SILENCE_SECS, MAX_FRAME_TO_SERVER, PING_INTERVAL_SECS};
+use hoist_wire::to_agent::Renew;
+use hoist_wire::to_server::Unsupported;
+use hoist_wire::{DecodeError, Instance, ToAgent, ToServer};
+use secrecy::SecretString;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span, debug, error, info, warn};
+
+use crate::config::{Config, ConfigError, TokenSource, client_of};
+use crate::dial::{DialError, Dialer, Stream, is_closed, refuses_credentials};
+use crate::platform;
+
+/// Messages that wait for the socket before the owner is told to wait.
+const QUEUE: usize = 32;
+
+/// Longest farewell.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long an agent stays away after it was told that another machine holds its link.
+const TAKEN_WAIT: Duration = Duration::from_secs(60);
+
+/// Longest wait that a server's `goodbye` can ask for.
+const MAX_GOODBYE_WAIT: Duration = Duration::from_secs(15 * 60);
+
+/// What the owner of the downloads hears.
+#[derive(Debug)]
+pub(crate) enum LinkEvent {
+    /// A new link; the first message on it must be `hello`.
+    Up(mpsc::Sender<ToServer>),
+    /// The server said something.
+    Said(ToAgent),
+    /// The link is gone; another one is on its way.
+    Down,
+}
+
+/// Why there will be no other link.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The server does not accept the token.
+    #[error(
+        "the server refuses CLIENT_TOKEN of client {client_id} (401): it ended or was revoked; \
+         make a new one with `hoist token client {client_id}`"
+    )]
+    Refused {
+        /// Whose token.
+        client_id: String,
+    },
+    /// The token can no longer be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+/// How a link ended.
+#[derive(Debug)]
+enum End {
+    Lost(String),
+    Goodbye(Duration),
+    Stopped,
+}
+
+/// Keeps one link up for ever.
+#[derive(Debug)]
+pub(crate) struct Links {
+    config: Config,
+    dialer: Dialer,
+    instance: Instance,
+    events: mpsc::Sender<LinkEvent>,
+    stop: CancellationToken,
+    backoff: Backoff,
+    /// A token that came over the link, where no file keeps it.
+    renewed: Option<SecretString>,
+}
+
+impl Links {
+    pub(crate) fn new(
+        config: Config,
+        dialer: Dialer,
+        instance: Instance,
+        events: mpsc::Sender<LinkEvent>,
+        stop: CancellationToken,
+    ) -> Self {
+        let backoff = Backoff::for_links();
+        Self { config, dialer, instance, events, stop, backoff, renewed: None }
+    }
+
+    /// Dials, serves and dials again until told to stop.
+    ///
+    /// # Errors
+    /// [`LinkError`] where dialling again cannot help.
+    pub(crate) async fn run(mut self) -> Result<(), LinkError> {
+        while !self.stop.is_cancelled() {
+            let wait = self.once().await?;
+            let stop = self.stop.clone();
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// One link, from dial to end; gives the wait before the next.
+    async fn once(&mut self) -> Result<Duration, LinkError> {
+        let token = match &self.renewed {
+            Some(token) => token.clone(),
+            None => match self.config.token.read() {
+                Ok(token) => token,
+                Err(failure) => {
+                    error!(error = %failure, "no link without the token");
+                    return Ok(self.next_delay());
+                }
+            },
+        };
+        let stop = self.stop.clone();
+        let dialled = tokio::select! {
+            () = stop.cancelled() => return Ok(Duration::ZERO),
+            dialled = self.dialer.link(&self.config.server, &token, &self.instance) => dialled,
+        };
+        let socket = match dialled {
+            Ok(socket) => socket,
+            Err(failure) => return self.not_linked(&failure),
+        };
+        let born = Instant::now();
+        let span =
+            tracing::info_span!("link", client_id = %self.config.client_id, link = tracing::field::Empty);
+        let end = self.serve(socket).instrument(span).await;
+        let _ = self.events.send(LinkEvent::Down).await;
+        if born.elapsed() >= LINK_PROVEN_AFTER {
+            self.backoff.reset();
+        }
+        Ok(match end {
+            End::Stopped => Duration::ZERO,
+            End::Goodbye(asked) => {
+                let wait = asked.min(MAX_GOODBYE_WAIT);
+                info!(wait_ms = wait.as_millis(), "the server ended the link");
+                // What was asked is spread, or every agent would come back at the same moment.
+                wait + self.next_delay()
+            }
+            End::Lost(why) => {
+                let wait = self.next_delay();
+                warn!(why, wait_ms = wait.as_millis(), "the link is lost");
+                wait
+            }
+        })
+    }
+
+    fn not_linked(&mut self, failure: &DialError) -> Result<Duration, LinkError> {
+        if refuses_credentials(failure) {
+            return Err(LinkError::Refused { client_id: self.config.client_id.to_string() });
+        }
+        let status = match failure {
+            DialError::Answer { status, .. } => *status,
+            DialError::Forbidden(_)
+            | DialError::Resolve { .. }
+            | DialError::NoAddress(_)
+            | DialError::Tcp { .. }
+            | DialError::Proxy(_)
+            | DialError::Tls { .. }
+            | DialError::TimeOut(_)
+            | DialError::Upgrade(_) => 0,
+        };
+        let wait = match status {
+            409 => TAKEN_WAIT + self.next_delay() / 4,
+            // Rights do not come back within seconds.
+            403 => TAKEN_WAIT,
+            _ => self.next_delay(),
+        };
+        let server = &self.config.server.host;
+        warn!(server, error = %failure, wait_ms = wait.as_millis(), "no link to the server");
+        Ok(wait)
+    }
+
+    fn next_delay(&mut self) -> Duration {
+        self.backoff.next_delay(chance())
+    }
+
+    async fn serve(&mut self, socket: WebSocketStream<Stream>) -> End {
+        let (sink, stream) = socket.split();
+        let (queue, queued) = mpsc::channel(QUEUE);
+        let ping_secs = AtomicU32::new(PING_INTERVAL_SECS);
+        if self.events.send(LinkEvent::Up(queue.clone())).await.is_err() {
+            return End::Stopped;
+        }
+        let stop = self.stop.clone();
+        let mut reader = Reader { links: self, stream, queue, ping_secs: &ping_secs };
+        tokio::select! {
+            end = reader.run() => end,
+            end = write(sink, queued, &ping_secs, stop) => end,
+        }
+    }
+
+    async fn renew(&mut self, renew: &Renew) {
+        let token = SecretString::from(renew.token.open());
+        match client_of(&token) {
+            Ok(client) if client == self.config.client_id => {}
+            Ok(_) | Err(_) => return warn!("a renewed token is not for this client, and is dropped"),
+        }
+        let expires_at = renew.expires_at;
+        let TokenSource::File(path) = &self.config.token else {
+            self.renewed = Some(token);
+            return info!(%expires_at, "the token is renewed until this process ends: CLIENT_TOKEN_FILE would keep it");
+        };
+        let (path, secret) = (path.clone(), renew.token.clone());
+        let written =
+            tokio::task::spawn_blocking(move || platform::write_private(&path, secret.open())).await;
+        match written.map_err(std::io::Error::other).and_then(|written| written) {
+            Ok(()) => {
+                self.renewed = None;
+                info!(%expires_at, "the token is renewed");
+            }
+            Err(failure) => {
+                self.renewed = Some(token);
+                error!(error = %failure, "CLIENT_TOKEN_FILE cannot be written: the renewed token is lost at the next start");
+            }
+        }
+    }
+}
+
+/// The reading half of one link.
+struct Reader<'a> {
+    links: &'a mut Links,
+    stream: SplitStream<WebSocketStream<Stream>>,
+    queue: mpsc::Sender<ToServer>,
+    ping_secs: &'a AtomicU32,
+}
+
+impl Reader<'_> {
+    async fn run(&mut self) -> End {
+        let silence = Duration::from_secs(LINK_SILENCE_SECS.into());
+        loop {
+            // Any frame is a sign of life, pings and their answers too.
+            let frame = match tokio::time::timeout(silence, self.stream.next()).await {
+                Err(_) => return End::Lost(format!("nothing was heard for {LINK_SILENCE_SECS} s")),
+                Ok(None) => return End::Lost("the server closed it".to_owned()),
+                Ok(Some(Err(failure))) if is_closed(&failure) => {
+                    return End::Lost("the server closed it".to_owned());
+                }
+                Ok(Some(Err(failure))) => return End::Lost(failure.to_string()),
+                Ok(Some(Ok(frame))) => frame,
+            };
+            let text = match frame {
+                Message::Text(text) => text,
+                Message::Close(frame) => {
+                    let why = frame
+                        .map_or_else(String::new, |frame| format!(" ({}: {})", frame.code, frame.reason));
+                    return End::Lost(format!("the server closed it{why}"));
+                }
+                Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
+            };
+            if let Some(end) = self.read(&text).await {
+                return end;
+            }
+        }
+    }
+
+    async fn read(&mut self, text: &str) -> Option<End> {
+        match ToAgent::decode(text) {
+            Ok(ToAgent::Welcome(welcome)) => {
+                Span::current().record("link", welcome.link.0);
+                self.ping_secs.store(welcome.ping_interval_secs, Ordering::Relaxed);
+                info!(server_time = %welcome.server_time, "linked");
+            }
+            Ok(ToAgent::Renew(renew)) => self.links.renew(&renew).await,
+            Ok(ToAgent::Goodbye(goodbye)) => {
+                info!(reason = ?goodbye.reason, message = goodbye.message, "goodbye");
+                return Some(End::Goodbye(Duration::from_millis(goodbye.reconnect_after_ms)));
+            }
+            Ok(ToAgent::Unsupported(it)) => warn!(kind = it.kind, "the server did not understand a message"),
+            Ok(said) => {
+                if self.links.events.send(LinkEvent::Said(said)).await.is_err() {
+                    return Some(End::Stopped);
+                }
+            }
+            Err(failure) => {
+                warn!(error = %failure, "a message of the server is not understood");
+                let kind = match failure {
+                    DecodeError::Unknown { kind } => kind,
+                    DecodeError::TooLong { .. } | DecodeError::Malformed(_) => "malformed".to_owned(),
+                };
+                // Where the queue is full it is only not said: the link is what matters.
+                let _ = self.queue.try_send(ToServer::Unsupported(Unsupported { kind }));
+            }
+        }
+        None
+    }
+}
+
+/// The writing half of one link. Heartbeats leave first.
+async fn write(
+    mut sink: SplitSink<WebSocketStream<Stream>, Message>,
+    mut queued: mpsc::Receiver<ToServer>,
+    ping_secs: &AtomicU32,
+    stop: CancellationToken,
+) -> End {
+    let mut last_ping = Instant::now();
+    loop {
+        // Never so rarely that silence would be mistaken for death.
+        let every = ping_secs.load(Ordering::Relaxed).clamp(1, LINK_SILENCE_SECS / 2);
+        let frame = tokio::select! {
+            biased;
+            () = stop.cancelled() => {
+                let farewell = CloseFrame { code: CloseCode::Away, reason: "the agent stops".into() };
+                let close = sink.send(Message::Close(Some(farewell)));
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
+                return End::Stopped;
+            }
+            () = tokio::time::sleep_until(last_ping + Duration::from_secs(every.into())) => {
+                last_ping = Instant::now();
+                Message::Ping(bytes::Bytes::new())
+            }
+            message = queued.recv() => match message {
+                None => return End::Stopped,
+                Some(message) => match encode(&message) {
+                    Some(text) => Message::text(text),
+                    None => continue,
+                },
+            },
+        };
+        let sent = tokio::select! {
+            sent = sink.send(frame) => sent,
+            () = stop.cancelled() => return End::Stopped,
+        };
+        if let Err(failure) = sent {
+            return End::Lost(failure.to_string());
+        }
+    }
+}
+
+/// Writes a message as the wire wants it; none for one that no server would take.
+fn encode(message: &ToServer) -> Option<String> {
+    match serde_json::to_string(message) {
+        Ok(text) if text.len() <= MAX_FRAME_TO_SERVER => Some(text),
+        Ok(text) => {
+            error!(bytes = text.len(), about = ?message.about(), "a message is too long for the link, and is dropped");
+            None
+        }
+        Err(failure) => {
+            debug!(error = %failure, "a message cannot be written");
+            None
+        }
+    }
+}
+
+/// Gives a number evenly spread over 0.0..1.0.
+pub(crate) fn chance() -> f64 {
+    // Without chance all agents would come at the same moment; one half is as good as any fixed number.
+    getrandom::u32().map_or(0.5, |random| f64::from(random) / (f64::from(u32::MAX) + 1.0))
+}

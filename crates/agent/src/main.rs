@@ -1,0 +1,104 @@
+//! The binary: settings, log, signals, exit codes.
+//!
+//! Exit codes: 0 stopped, 1 a defect, 2 a bad setting, 77 refused credentials (`EX_NOPERM`), so that a service manager
+//! need not start it again.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use hoist_agent::{AgentError, Config, LinkError, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+use tracing_subscriber::EnvFilter;
+
+/// Reads that may wait for a disk at once beside the one hashing of each download; each holds a thread.
+const READERS: usize = 8;
+
+/// Longest wait for a read that hangs, when the agent stops.
+const STOP_TIMEOUT: Duration = Duration::from_millis(300);
+
+fn main() -> ExitCode {
+    // An absent file is usual; one that cannot be read must not pass for absent.
+    match dotenvy::dotenv() {
+        Err(failure) if !failure.not_found() => {
+            eprintln!("hoist-agent: .env cannot be read: {failure}");
+            return ExitCode::from(2);
+        }
+        Ok(_) | Err(_) => {}
+    }
+    let settings = Settings::parse();
+    let Some(filter) = filter(&settings.log_level) else {
+        eprintln!(
+            "hoist-agent: LOG_LEVEL {:?} is not valid: use error, warn, info, debug or trace",
+            settings.log_level
+        );
+        return ExitCode::from(2);
+    };
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(is_terminal)
+        .init();
+    let config = match settings.resolve() {
+        Ok(config) => config,
+        Err(failure) => {
+            error!("{failure}");
+            return ExitCode::from(2);
+        }
+    };
+    match start(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            error!("{failure:#}");
+            match failure.downcast_ref::<AgentError>() {
+                Some(AgentError::Link(LinkError::Refused { .. })) => ExitCode::from(77),
+                Some(AgentError::Tls(_) | AgentError::Link(LinkError::Config(_))) => ExitCode::from(2),
+                Some(AgentError::Random(_) | AgentError::Defect(_)) | None => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// Reads a level, or a filter such as `hoist_agent=debug`.
+fn filter(text: &str) -> Option<EnvFilter> {
+    // A lone word that is no level would be taken for the name of a module, and everything else be silent.
+    let is_level = text.trim().parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    if !is_level && !text.contains('=') {
+        return None;
+    }
+    EnvFilter::try_new(text.trim()).ok()
+}
+
+fn start(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(READERS + usize::from(config.slots))
+        .thread_stack_size(256 * 1024)
+        .build()
+        .context("the runtime cannot start")?;
+    let result = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        let mut term = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
+        let mut int = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+        let agent = hoist_agent::run(config, shutdown.clone());
+        tokio::pin!(agent);
+        loop {
+            tokio::select! {
+                ended = &mut agent => return ended.map_err(anyhow::Error::from),
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            if shutdown.is_cancelled() {
+                // A second signal is immediate.
+                return Ok(());
+            }
+            shutdown.cancel();
+        }
+    });
+    runtime.shutdown_timeout(STOP_TIMEOUT);
+    result
+}

@@ -1,0 +1,436 @@
+//! What may leave: files below the roots, and the one `FILE_PATH`. The site has the last word.
+//!
+//! Deliberately absent: how a file is opened (`platform`) and what becomes of its bytes (`upload`). A refusal never
+//! tells what exists outside the roots.
+
+use std::fs::File;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+use hoist_wire::ErrorCode;
+use hoist_wire::limits::{MAX_OBJECT_BYTES, MAX_PATH_BYTES};
+use hoist_wire::to_server::Identity;
+
+use crate::platform::{self, NotAFile};
+
+/// The policy of one site.
+#[derive(Debug, Clone, Default)]
+pub struct Roots {
+    roots: Vec<Root>,
+    default_file: Option<PathBuf>,
+    max_file_bytes: Option<u64>,
+}
+
+/// A folder from which files may leave, as it was written and as it is.
+#[derive(Debug, Clone)]
+struct Root {
+    written: PathBuf,
+    real: PathBuf,
+}
+
+/// A setting of the policy that cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum RootsError {
+    /// Nothing may leave at all.
+    #[error(
+        "nothing may leave this machine: name a folder with --root (AGENT_ROOTS) or one file with FILE_PATH"
+    )]
+    Nothing,
+    /// A root that is no folder.
+    #[error("root {path:?} cannot be used: {source}; name an existing folder with --root or AGENT_ROOTS")]
+    Root {
+        /// The root as written.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Why a file does not leave.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct NotGiven {
+    pub(crate) code: ErrorCode,
+    pub(crate) message: String,
+}
+
+/// A file that may leave, open for one pass.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    pub(crate) file: File,
+    pub(crate) path: String,
+    pub(crate) name: String,
+    pub(crate) identity: Identity,
+}
+
+impl Roots {
+    /// Makes a policy; folders are looked at now, so that a mistake shows at the start.
+    ///
+    /// # Errors
+    /// [`RootsError`] where nothing could leave, or a root is no folder.
+    pub fn new(
+        roots: &[PathBuf],
+        default_file: Option<PathBuf>,
+        max_file_bytes: Option<u64>,
+    ) -> Result<Self, RootsError> {
+        if roots.is_empty() && default_file.is_none() {
+            return Err(RootsError::Nothing);
+        }
+        let roots = roots
+            .iter()
+            .map(|path| {
+                let failed = |source| RootsError::Root { path: path.clone(), source };
+                let real = path.canonicalize().map_err(failed)?;
+                Dir::open_ambient_dir(&real, ambient_authority()).map_err(failed)?;
+                Ok(Root { written: path.clone(), real })
+            })
+            .collect::<Result<_, RootsError>>()?;
+        let default_file = default_file.map(|path| std::path::absolute(&path).unwrap_or(path));
+        Ok(Self { roots, default_file, max_file_bytes })
+    }
+
+    /// Gives the folders and the file for the line that is logged at the start.
+    pub(crate) fn describe(&self) -> String {
+        let roots = self.roots.iter().map(|root| root.real.display().to_string());
+        let file = self.default_file.iter().map(|path| path.display().to_string());
+        roots.chain(file).collect::<Vec<_>>().join(":")
+    }
+
+    /// Opens the file that a request names, or `FILE_PATH` where it names none. Blocks on the disk.
+    pub(crate) fn open(&self, asked: Option<&str>) -> Result<OpenFile, NotGiven> {
+        let (file, shown) = match asked {
+            None => self.open_default()?,
+            Some(path) => self.open_asked(path)?,
+        };
+        let meta = file.metadata().map_err(|error| failed(&shown, &error))?;
+        let identity = platform::identity(&meta);
+        let limit = self.max_file_bytes.unwrap_or(MAX_OBJECT_BYTES).min(MAX_OBJECT_BYTES);
+        if identity.size_bytes > limit {
+            let size = identity.size_bytes;
+            return Err(refusal(
+                ErrorCode::FileTooLarge,
+                format!("{shown} has {size} bytes, over this site's limit of {limit} (--max-file-size)"),
+            ));
+        }
+        let resolved = platform::resolved_path(&file).unwrap_or_else(|| PathBuf::from(&shown));
+        let utf8 = |text: Option<&str>| {
+            text.map(str::to_owned).ok_or_else(|| {
+                let message = format!("{shown} leads to a name that is not UTF-8: rename it at the site");
+                refusal(ErrorCode::PathNotUtf8, message)
+            })
+        };
+        let path = utf8(resolved.to_str())?;
+        let name = utf8(resolved.file_name().and_then(|name| name.to_str()))?;
+        if path.len() > MAX_PATH_BYTES {
+            return Err(too_long(path.len()));
+        }
+        Ok(OpenFile { file, path, name, identity })
+    }
+
+    fn open_default(&self) -> Result<(File, String), NotGiven> {
+        let Some(path) = &self.default_file else {
+            let message = "the request names no file, and this agent has no FILE_PATH: name one".to_owned();
+            return Err(refusal(ErrorCode::NoDefaultFile, message));
+        };
+        open_configured(path)
+    }
+
+    fn open_asked(&self, asked: &str) -> Result<(File, String), NotGiven> {
+        if asked.is_empty() || asked.contains('\0') {
+            let message = format!("{asked:?} cannot name a file: it is empty or has a NUL byte");
+            return Err(refusal(ErrorCode::InvalidPath, message));
+        }
+        if asked.len() > MAX_PATH_BYTES {
+            return Err(too_long(asked.len()));
+        }
+        let path = Path::new(asked);
+        if let Some(default) = self.default_file.as_ref().filter(|default| default.as_path() == path) {
+            return open_configured(default);
+        }
+        let mut best: Option<NotGiven> = None;
+        for (root, rest) in self.candidates(path) {
+            match open_below(root, &rest, asked) {
+                Ok(file) => return Ok((file, root.real.join(rest).display().to_string())),
+                // The first root that knows the file speaks; one that does not know it only if no other does.
+                Err(error) if error.code == ErrorCode::FileNotFound => {
+                    best.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(best.unwrap_or_else(|| outside(asked)))
+    }
+
+    /// Gives the roots in which `path` may lie, with what remains of it below them.
+    fn candidates<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = (&'a Root, PathBuf)> + 'a {
+        self.roots.iter().filter_map(move |root| {
+            let rest = if path.is_absolute() {
+                path.strip_prefix(&root.real).or_else(|_| path.strip_prefix(&root.written)).ok()?
+            } else {
+                path
+            };
+            let named = rest.components().any(|part| matches!(part, Component::Normal(_)));
+            // "." and the root itself are the folder; ".." alone leads out and cap-std says so.
+            Some((root, if named || rest.starts_with("..") { rest.to_owned() } else { PathBuf::from(".") }))
+        })
+    }
+}
+
+fn open_below(root: &Root, rest: &Path, asked: &str) -> Result<File, NotGiven> {
+    let dir = Dir::open_ambient_dir(&root.real, ambient_authority())
+        .map_err(|error| refusal(ErrorCode::ReadFailed, format!("root {:?}: {error}", root.real)))?;
+    match platform::open_beneath(&dir, rest) {
+        Ok(Ok(file)) => Ok(file),
+        Ok(Err(other)) => Err(not_a_file(asked, other)),
+        // cap-std's own refusals carry no number of the system: the path led outside.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none() => {
+            Err(outside(asked))
+        }
+        Err(error) => Err(failed(asked, &error)),
+    }
+}
+
+fn open_configured(path: &Path) -> Result<(File, String), NotGiven> {
+    let shown = path.display().to_string();
+    match platform::open_named(path) {
+        Ok(Ok(file)) => Ok((file, shown)),
+        Ok(Err(other)) => Err(not_a_file(&shown, other)),
+        Err(error) => Err(failed(&shown, &error)),
+    }
+}
+
+fn not_a_file(shown: &str, other: NotAFile) -> NotGiven {
+    match other {
+        NotAFile::Directory => {
+            refusal(ErrorCode::IsADirectory, format!("{shown} is a directory: name one file in it"))
+        }
+        NotAFile::Special(kind) => refusal(
+            ErrorCode::NotARegularFile,
+            format!("{shown} is a {kind}: only regular files can be sent"),
+        ),
+    }
+}
+
+fn outside(asked: &str) -> NotGiven {
+    let message = format!(
+        "{asked} leads outside what this site lets go: the site's administrator may add a folder with --root"
+    );
+    refusal(ErrorCode::OutsideRoots, message)
+}
+
+fn too_long(bytes: usize) -> NotGiven {
+    let message =
+        format!("the path has {bytes} bytes, over the limit of {MAX_PATH_BYTES}: use a shorter one");
+    refusal(ErrorCode::PathTooLong, message)
+}
+
+/// Gives a failure of the system its code and what the operator can do.
+fn failed(shown: &str, error: &io::Error) -> NotGiven {
+    use io::ErrorKind;
+    if platform::is_locked(error) {
+        let message = format!("{shown} is held by another program ({error}): try again when it is released");
+        return refusal(ErrorCode::FileLocked, message);
+    }
+    if platform::is_loop(error) {
+        let message = format!("{shown} leads round in circles: mend its symlinks");
+        return refusal(ErrorCode::FileNotFound, message);
+    }
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the enum of the standard library is open")]
+    let (code, what) = match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            (ErrorCode::FileNotFound, "does not exist below the roots: check the path".to_owned())
+        }
+        ErrorKind::PermissionDenied => {
+            let who = platform::user();
+            (
+                ErrorCode::PermissionDenied,
+                format!("may not be read by the agent ({who}): let it read the file"),
+            )
+        }
+        ErrorKind::InvalidFilename => {
+            (ErrorCode::PathTooLong, "has a name that is too long for the file system".to_owned())
+        }
+        ErrorKind::InvalidInput => (ErrorCode::InvalidPath, "cannot name a file".to_owned()),
+        _ => (ErrorCode::ReadFailed, format!("could not be read: {error}; check the disk at the site")),
+    };
+    refusal(code, format!("{shown} {what}"))
+}
+
+fn refusal(code: ErrorCode, message: String) -> NotGiven {
+    NotGiven { code, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    /// A site with one root, and a neighbour of it that must stay unseen.
+    struct Place {
+        dir: tempfile::TempDir,
+        roots: Roots,
+    }
+
+    fn place() -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path();
+        for folder in ["root/sub", "outside", "second"] {
+            std::fs::create_dir_all(base.join(folder)).unwrap();
+        }
+        for file in ["root/file", "root/sub/deep", "outside/secret", "second/other", "second/file"] {
+            std::fs::write(base.join(file), file).unwrap();
+        }
+        let root = base.join("root");
+        symlink("sub/deep", root.join("inner")).unwrap();
+        symlink("../outside/secret", root.join("escape")).unwrap();
+        symlink("../outside/absent", root.join("escape-absent")).unwrap();
+        symlink(base.join("outside"), root.join("escape-dir")).unwrap();
+        symlink("/etc/passwd", root.join("escape-absolute")).unwrap();
+        symlink("round", root.join("round")).unwrap();
+        symlink(OsStr::from_bytes(b"odd\xff"), root.join("to-odd")).unwrap();
+        std::fs::write(root.join(OsStr::from_bytes(b"odd\xff")), "odd").unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            root.join("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RWXU,
+            0,
+        )
+        .unwrap();
+        std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
+        let roots = Roots::new(&[root, base.join("second")], None, None).unwrap();
+        Place { dir, roots }
+    }
+
+    fn code(roots: &Roots, asked: &str) -> Result<String, ErrorCode> {
+        roots.open(Some(asked)).map(|file| file.name).map_err(|not_given| not_given.code)
+    }
+
+    #[test]
+    fn every_way_out_is_closed() {
+        let place = place();
+        let base = place.dir.path().display().to_string();
+        for asked in [
+            "escape",
+            "escape-absent",
+            "escape-dir/secret",
+            "escape-dir/absent",
+            "escape-absolute",
+            "../outside/secret",
+            "../outside/absent",
+            "..",
+            "sub/../../outside/secret",
+            "/etc/passwd",
+            "/absent",
+            "/",
+            &format!("{base}/outside/secret"),
+            &format!("{base}/outside/absent"),
+            &format!("{base}/root/../outside/secret"),
+            &format!("{base}/rootless"),
+        ] {
+            assert_eq!(code(&place.roots, asked), Err(ErrorCode::OutsideRoots), "{asked}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_the_same_whether_something_is_there_or_not() {
+        let place = place();
+        for (there, absent) in [("escape", "escape-absent"), ("../outside/secret", "../outside/absent")] {
+            let message = |asked: &str| place.roots.open(Some(asked)).unwrap_err().message.replace(asked, "");
+            assert_eq!(message(there), message(absent));
+        }
+    }
+
+    #[test]
+    fn files_are_found_in_the_roots_in_order() {
+        let place = place();
+        let base = place.dir.path().canonicalize().unwrap();
+        for (asked, path) in [
+            ("file", "root/file"),
+            ("other", "second/other"),
+            ("inner", "root/sub/deep"),
+            ("sub/../file", "root/file"),
+            ("./sub//deep", "root/sub/deep"),
+        ] {
+            let file = place.roots.open(Some(asked)).unwrap();
+            assert_eq!(file.path, base.join(path).display().to_string(), "{asked}");
+        }
+        let absolute = base.join("second/file").display().to_string();
+        assert_eq!(place.roots.open(Some(&absolute)).unwrap().path, absolute);
+        let link = place.dir.path().join("link");
+        symlink("root", &link).unwrap();
+        let through = Roots::new(std::slice::from_ref(&link), None, None).unwrap();
+        assert_eq!(code(&through, &link.join("file").display().to_string()), Ok("file".to_owned()));
+    }
+
+    #[test]
+    fn what_is_no_file_has_its_own_code() {
+        let place = place();
+        let long = "x".repeat(300);
+        let far = "x/".repeat(2500);
+        for (asked, expected) in [
+            ("absent", ErrorCode::FileNotFound),
+            ("file/below", ErrorCode::FileNotFound),
+            ("sub", ErrorCode::IsADirectory),
+            (".", ErrorCode::IsADirectory),
+            ("pipe", ErrorCode::NotARegularFile),
+            ("socket", ErrorCode::NotARegularFile),
+            ("", ErrorCode::InvalidPath),
+            ("fi\0le", ErrorCode::InvalidPath),
+            ("to-odd", ErrorCode::PathNotUtf8),
+            (&long, ErrorCode::PathTooLong),
+            (&far, ErrorCode::PathTooLong),
+        ] {
+            assert_eq!(code(&place.roots, asked), Err(expected), "{asked:?}");
+        }
+        let round = code(&place.roots, "round");
+        assert!(matches!(round, Err(ErrorCode::FileNotFound | ErrorCode::OutsideRoots)), "{round:?}");
+        let devices = Roots::new(&[PathBuf::from("/dev")], None, None).unwrap();
+        assert_eq!(code(&devices, "null"), Err(ErrorCode::NotARegularFile));
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_names_the_user() {
+        if rustix::process::geteuid().is_root() {
+            eprintln!("skipped: root may read everything");
+            return;
+        }
+        let place = place();
+        let path = place.dir.path().join("root/file");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
+        let refused = place.roots.open(Some("file")).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::PermissionDenied);
+        assert!(refused.message.contains("user id"));
+    }
+
+    #[test]
+    fn the_one_file_may_leave_and_nothing_beside_it() {
+        let place = place();
+        let secret = place.dir.path().join("outside/secret");
+        let only = Roots::new(&[], Some(secret.clone()), None).unwrap();
+        assert_eq!(only.open(None).unwrap().name, "secret");
+        assert_eq!(code(&only, &secret.display().to_string()), Ok("secret".to_owned()));
+        assert_eq!(code(&only, "secret"), Err(ErrorCode::OutsideRoots));
+        assert_eq!(code(&only, "/etc/passwd"), Err(ErrorCode::OutsideRoots));
+        assert_eq!(place.roots.open(None).unwrap_err().code, ErrorCode::NoDefaultFile);
+        let absent = Roots::new(&[], Some(place.dir.path().join("absent")), None).unwrap();
+        assert_eq!(absent.open(None).unwrap_err().code, ErrorCode::FileNotFound);
+        let folder = Roots::new(&[], Some(place.dir.path().join("root")), None).unwrap();
+        assert_eq!(folder.open(None).unwrap_err().code, ErrorCode::IsADirectory);
+        let pipe = Roots::new(&[], Some(place.dir.path().join("root/pipe")), None).unwrap();
+        assert_eq!(pipe.open(None).unwrap_err().code, ErrorCode::NotARegularFile);
+    }
+
+    #[test]
+    fn a_file_over_the_limit_stays() {
+        let place = place();
+        let small = Roots::new(&[place.dir.path().join("root")], None, Some(8)).unwrap();
+        let refused = small.open(Some("file")).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::FileTooLarge);
+        assert!(refused.message.contains("--max-file-size"));
+    }
+}

@@ -1,0 +1,122 @@
+//! What an attempt does next: start PUTs, ask for grants, hash ahead, tell receipts and progress.
+//!
+//! Deliberately absent: waiting. It is called after every event and starts only what can start now.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hoist_wire::to_server::{Busy, PartsReady, Refused};
+use hoist_wire::{Batch, ToServer};
+use tokio::time::Instant;
+
+use super::put::{Counters, Put};
+use super::{Done, Said, Upload, finish};
+
+/// A grant that another connection will need within this time is asked for now.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Parts asked for ahead while the server finds them stored: a whole message.
+const STORED_STREAK: usize = hoist_wire::limits::MAX_PARTS_PER_MESSAGE;
+
+impl Upload {
+    /// Starts whatever can start.
+    pub(super) async fn pump(&mut self, now: Instant) -> Result<(), Refused> {
+        let soon = self.meter.needs_grant_within(SOON);
+        let Some(accepted) = &mut self.accepted else { return Ok(()) };
+        accepted.ledger.refresh(now);
+        if accepted.hold.is_some_and(|until| until <= now) {
+            accepted.hold = None;
+        }
+        self.start_puts();
+        let Some(accepted) = &mut self.accepted else { return Ok(()) };
+        let limit = accepted.flight.limit();
+        let free = limit.saturating_sub(accepted.ledger.in_flight());
+        let mut wanted = if soon { free + limit } else { free };
+        if accepted.stored_streak {
+            wanted = wanted.max(STORED_STREAK);
+        }
+        let (supply, ready) = (accepted.ledger.supply(), accepted.ledger.ready());
+        let asked = accepted.ledger.ask(wanted.saturating_sub(supply), now);
+        // One part more than will be asked for, so that the disk is ahead of the network.
+        let ahead = supply + ready < wanted + 1;
+        let hash = accepted.ledger.next_to_hash(ahead);
+        let needs_md5 = accepted.accept.checksum.needs_md5();
+        let receipts = accepted.ledger.take_untold();
+        let is_complete = accepted.ledger.is_complete() && accepted.finished.is_none() && !accepted.checking;
+        accepted.checking |= is_complete;
+
+        if let Some((number, range)) = hash {
+            let (source, reads) = (Arc::clone(&self.source), self.reads.clone());
+            let counter = Arc::clone(&self.hashing);
+            let (first, on_change) = (self.offer.identity, self.task.on_change);
+            self.jobs.spawn_blocking(move || {
+                let hashed = source.hash(range, needs_md5, &reads, &counter);
+                // Seen now, a change costs one part and not the rest of the pass.
+                Done::Hashed(
+                    number,
+                    hashed.and_then(|sums| finish::unchanged(&source, &first, on_change).map(|_| sums)),
+                )
+            });
+        }
+        self.say_receipts(receipts).await;
+        let Busy { download_id, attempt } = self.task.busy;
+        for parts in Batch::split(asked) {
+            self.say(ToServer::PartsReady(PartsReady { download_id, attempt, parts })).await;
+        }
+        if is_complete {
+            self.check_at_the_end()?;
+        }
+        Ok(())
+    }
+
+    fn start_puts(&mut self) {
+        let Some(accepted) = &mut self.accepted else { return };
+        while accepted.hold.is_none() && accepted.ledger.in_flight() < accepted.flight.limit() {
+            let Some((number, grant)) = accepted.ledger.send() else { return };
+            let (Some(range), Some(sums)) =
+                (accepted.ledger.plan().range(number), accepted.ledger.sums(number))
+            else {
+                return;
+            };
+            let counters = Counters { part: Arc::default(), moved: self.meter.moved() };
+            self.meter.started(number, range.end - range.start, &counters.part);
+            let put = Put {
+                source: Arc::clone(&self.source),
+                range,
+                crc: sums.crc64nvme,
+                to: grant.to,
+                fresh: grant.fresh_connection,
+                counters,
+            };
+            let (site, idle) = (Arc::clone(&self.task.site), Arc::clone(&accepted.idle));
+            self.jobs.spawn(async move { Done::Put(number, put.run(&site.dialer, &idle).await) });
+        }
+    }
+
+    /// Says how far it is, if it is time.
+    pub(super) async fn report(&mut self, now: Instant) {
+        let Some(accepted) = &mut self.accepted else {
+            if let Some(progress) = self.meter.report(self.task.busy, now, false, 0, 0) {
+                self.say(ToServer::Progress(progress)).await;
+            }
+            return;
+        };
+        if accepted.finished.is_some() {
+            return;
+        }
+        let in_flight = accepted.ledger.in_flight();
+        if let Some((bytes, elapsed)) = self.meter.sample(now) {
+            accepted.flight.sample(bytes, elapsed, in_flight);
+        }
+        let hashed = accepted.ledger.hashed_bytes() + self.hashing.load(Ordering::Relaxed);
+        let hashed = hashed.min(self.offer.size_bytes);
+        let confirmed = accepted.ledger.confirmed_bytes();
+        let is_active = self.is_active();
+        if let Some(progress) = self.meter.report(self.task.busy, now, is_active, hashed, confirmed) {
+            // The newest one is all that counts: where the queue is full, the next one says it.
+            let _ =
+                self.task.say.try_send(Said { link: self.task.link, message: ToServer::Progress(progress) });
+        }
+    }
+}
