@@ -1,0 +1,340 @@
+//! The server as a whole: everything is made here, in order, and ended in the opposite order.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hoist_depot::{Depot, DepotConfig, DepotError};
+use hoist_engine::backoff::Backoff;
+use hoist_wire::ChecksumKind;
+use hoist_wire::to_agent::{Goodbye, GoodbyeReason};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::bucket::{BadEndpoint, Bucket, BucketError, S3Bucket, StaticCredentials};
+use crate::clock::{RealWorld, World, chance, random_id};
+use crate::config::Config;
+use crate::downloads::{Downloads, Shop, sweep};
+use crate::http::{Pages, Readiness, router};
+use crate::links::{LinkContext, Links, chain};
+use crate::serve::serve;
+use crate::store::{SqliteStore, Store, StoreError};
+use crate::tokens::Tokens;
+
+/// How long links and drivers get to end when the server stops.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Agents that are told to go come back within this time, spread evenly.
+const COME_BACK_WITHIN_MS: f64 = 10_000.0;
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// DATA_DIR cannot be used.
+    #[error("DATA_DIR {} cannot be used: check that it can be made and written", path.display())]
+    DataDir {
+        /// The folder, or a file in it.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The record cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The embedded bucket does not start.
+    #[error("the embedded bucket does not start")]
+    Depot(#[from] DepotError),
+    /// An endpoint cannot be used.
+    #[error(transparent)]
+    Endpoint(#[from] BadEndpoint),
+    /// The bucket will not do.
+    #[error("the bucket cannot be used: {0}")]
+    Bucket(#[from] BucketError),
+    /// The address is taken, or not ours.
+    #[error(
+        "cannot listen on {address}: set SERVER_HOST and SERVER_PORT to an address of this machine that is free"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A server that listens.
+#[derive(Debug)]
+pub struct App {
+    address: SocketAddr,
+    links: Arc<Links>,
+    downloads: Arc<Downloads>,
+    readiness: Readiness,
+    world: Arc<dyn World>,
+    depot: Option<Depot>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl App {
+    /// Starts a server: it listens when this returns.
+    ///
+    /// # Errors
+    /// [`StartError`]. A bucket that cannot be reached is none: the server takes requests, and `/ready` says why not.
+    pub async fn start(mut config: Config) -> Result<Self, StartError> {
+        let world: Arc<dyn World> = Arc::new(RealWorld);
+        make_dir(&config.data_dir)?;
+        let depot = if config.trial { Some(start_trial(&mut config, &*world).await?) } else { None };
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.database).await?);
+        store.close_all_links(world.now()).await?;
+        let bucket: Arc<dyn Bucket> = Arc::new(S3Bucket::connect(config.s3.clone()).await?);
+        let readiness = Readiness::default();
+        let (found, checksum) = watch::channel(None);
+        let probing = Probing {
+            bucket: Arc::clone(&bucket),
+            store: Arc::clone(&store),
+            readiness: readiness.clone(),
+            found,
+        };
+        let probing = probing.first(config.create_bucket, &config).await?;
+        let listen = |source| StartError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let stop = CancellationToken::new();
+        let links = Arc::<Links>::default();
+        let shop = Shop {
+            store: Arc::clone(&store),
+            bucket: Arc::clone(&bucket),
+            checksum,
+            links: Arc::clone(&links),
+            world: Arc::clone(&world),
+            key_prefix: config.s3.prefix.clone(),
+            part_size_bytes: config.part_size_bytes,
+            grant_ttl: config.grant_ttl,
+        };
+        let downloads = Downloads::new(shop, stop.clone());
+        let tokens = Arc::new(Tokens::new(&config.jwt_secrets, Arc::clone(&world)));
+        let link = LinkContext {
+            links: Arc::clone(&links),
+            downloads: Arc::clone(&downloads),
+            store: Arc::clone(&store),
+            tokens: Arc::clone(&tokens),
+            token_ttl: config.client_token_ttl,
+            world: Arc::clone(&world),
+        };
+        let pages = Arc::new(Pages {
+            link: Arc::new(link),
+            downloads: Arc::clone(&downloads),
+            store,
+            bucket,
+            tokens,
+            world: Arc::clone(&world),
+            readiness: readiness.clone(),
+            trial_port: config.trial.then_some(address.port()),
+            client_token_ttl: config.client_token_ttl,
+            grant_ttl: config.grant_ttl,
+            max_open_per_client: config.max_open_per_client,
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(listener, router(pages), stop.clone()));
+        tasks.spawn(sweep(Arc::clone(&downloads)));
+        if let Some(probing) = probing {
+            tasks.spawn(probing.until_answered(
+                config.create_bucket,
+                config,
+                stop.clone(),
+                Arc::clone(&world),
+            ));
+        }
+        Ok(Self { address, links, downloads, readiness, world, depot, stop, tasks })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until a part of the server ends that should run for ever.
+    pub async fn failed(&mut self) -> String {
+        loop {
+            match self.tasks.join_next().await {
+                // The probe ends when the bucket has answered.
+                Some(Ok(())) if self.tasks.len() >= 2 => {}
+                Some(Ok(())) | None => return String::from("a part of the server ended by itself"),
+                Some(Err(panic)) => return format!("a part of the server failed: {panic}"),
+            }
+        }
+    }
+
+    /// Stops: not ready, a goodbye to each agent, time to end, then the rest.
+    pub async fn stop(mut self) {
+        self.readiness.stop();
+        let world = Arc::clone(&self.world);
+        self.links.close_all(|| {
+            // Spread, so that agents do not all come back in one second.
+            let wait = Duration::from_secs_f64(chance(&*world) * COME_BACK_WITHIN_MS / 1000.0);
+            Goodbye {
+                reason: GoodbyeReason::Stopping,
+                message: String::from("the server stops"),
+                reconnect_after_ms: u64::try_from(wait.as_millis()).unwrap_or(0),
+            }
+        });
+        let gone = async {
+            while self.links.count() > 0 {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = timeout(GRACE, gone).await;
+        self.stop.cancel();
+        if timeout(GRACE, self.downloads.drained()).await.is_err() {
+            tracing::warn!("some downloads did not come to rest in time: they go on after the next start");
+        }
+        let _ = timeout(GRACE, async { while self.tasks.join_next().await.is_some() {} }).await;
+        self.tasks.shutdown().await;
+        if let Some(depot) = self.depot {
+            depot.stop().await;
+        }
+    }
+}
+
+/// Finding out what the bucket can do.
+struct Probing {
+    bucket: Arc<dyn Bucket>,
+    store: Arc<dyn Store>,
+    readiness: Readiness,
+    found: watch::Sender<Option<ChecksumKind>>,
+}
+
+impl Probing {
+    /// Probes once. A bucket that does not answer leaves what an earlier probe found, and the probing to be gone on with.
+    async fn first(self, create: bool, config: &Config) -> Result<Option<Self>, StartError> {
+        match self.bucket.probe(create).await {
+            Ok(probe) => {
+                self.answered(&probe, config).await;
+                Ok(None)
+            }
+            Err(error @ (BucketError::Unclear { .. } | BucketError::Other { .. })) => {
+                let problem = chain(&error);
+                tracing::warn!(
+                    problem,
+                    "the bucket does not answer: links and requests are taken, and it is asked again"
+                );
+                self.readiness.bucket_failed(problem);
+                let known = self.store.setting(&name_of(config)).await?;
+                self.found.send_replace(known.and_then(|kind| kind.parse().ok()));
+                Ok(Some(self))
+            }
+            Err(error) => Err(StartError::Bucket(error)),
+        }
+    }
+
+    async fn until_answered(
+        self,
+        create: bool,
+        config: Config,
+        stop: CancellationToken,
+        world: Arc<dyn World>,
+    ) {
+        let mut backoff = Backoff::for_storage();
+        loop {
+            let wait = Duration::from_secs(1) + backoff.next_delay(chance(&*world));
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(wait) => {}
+            }
+            match self.bucket.probe(create).await {
+                Ok(probe) => {
+                    tracing::info!("the bucket answers");
+                    return self.answered(&probe, &config).await;
+                }
+                Err(error) => self.readiness.bucket_failed(chain(&error)),
+            }
+        }
+    }
+
+    async fn answered(&self, probe: &crate::bucket::Probe, config: &Config) {
+        // The embedded bucket is for one machine and knows no rules; /ready says so to whoever wants to know.
+        let bad =
+            |check: &&crate::bucket::Check| check.verdict == crate::bucket::Verdict::Bad && !config.trial;
+        for check in probe.checks.iter().filter(bad) {
+            tracing::warn!(check = check.name, detail = check.detail, "the bucket is not as it should be");
+        }
+        tracing::info!(
+            bucket = self.bucket.name(),
+            proof = probe.checksum.as_str(),
+            "the bucket can be used"
+        );
+        self.readiness.bucket_probed(probe);
+        self.found.send_replace(Some(probe.checksum));
+        if let Err(error) = self.store.set_setting(&name_of(config), probe.checksum.as_str()).await {
+            tracing::warn!(error = %chain(&error), "what the bucket can do is not kept");
+        }
+    }
+}
+
+/// What the probe's result is kept under: another bucket has another.
+fn name_of(config: &Config) -> String {
+    let endpoint = config.s3.endpoint.as_ref().map_or("aws", url::Url::as_str);
+    format!("probe {endpoint} {}", config.s3.bucket)
+}
+
+/// Makes what a trial needs: secrets that are kept, and the embedded bucket.
+async fn start_trial(config: &mut Config, world: &dyn World) -> Result<Depot, StartError> {
+    if config.jwt_secrets.is_empty() {
+        config.jwt_secrets.push(kept_secret(&config.data_dir.join("jwt-secret"), world)?);
+    }
+    let secret_key = kept_secret(&config.data_dir.join("bucket-secret"), world)?;
+    let access_key = String::from("hoist-trial");
+    let depot = Depot::start(DepotConfig {
+        dir: config.data_dir.join("bucket"),
+        bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+        access_key: access_key.clone(),
+        secret_key: secret_key.clone(),
+        region: config.s3.region.clone(),
+    })
+    .await?;
+    config.s3.endpoint = url::Url::parse(&depot.endpoint_url()).ok();
+    config.s3.public_endpoint = None;
+    config.s3.download_endpoint = None;
+    config.s3.credentials = Some(StaticCredentials { access_key, secret_key });
+    Ok(depot)
+}
+
+/// Reads a secret, or makes it: 64 hexadecimal digits in a file that only its owner reads.
+fn kept_secret(path: &Path, world: &dyn World) -> Result<SecretString, StartError> {
+    let failed = |source| StartError::DataDir { path: path.to_owned(), source };
+    match std::fs::read_to_string(path) {
+        Ok(text) if text.trim().len() >= crate::config::MIN_SECRET_BYTES => {
+            Ok(SecretString::from(text.trim().to_owned()))
+        }
+        Ok(_) => Err(failed(std::io::Error::other(
+            "it holds no secret of at least 32 bytes: remove it, and one is made",
+        ))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let secret = SecretString::from(format!("{}{}", random_id(world), random_id(world)));
+            write_secret(path, secret.expose_secret()).map_err(failed)?;
+            Ok(secret)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn write_secret(path: &Path, secret: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(secret.as_bytes())?;
+    file.sync_all()
+}
+
+fn make_dir(path: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| StartError::DataDir { path: path.to_owned(), source })
+}

@@ -1,0 +1,86 @@
+//! Who is there: `GET /clients` and `GET /status/{client_id}`.
+
+use axum::Json;
+use axum::http::{HeaderMap, Uri};
+use hoist_wire::rest::{Client, ClientPage, ClientStatus, Scope};
+use hoist_wire::{ClientId, ErrorCode};
+use serde::Deserialize;
+
+use super::doors::{self, InPath, admit};
+use super::{Pages, Problem, State};
+use crate::store::{ClientFilter, ClientRow, DownloadFilter};
+
+/// Most open downloads that a status shows.
+const MAX_CURRENT: u32 = 100;
+
+/// Most ended downloads that a status shows.
+const MAX_RECENT: u32 = 10;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    connected: Option<bool>,
+    prefix: Option<String>,
+    limit: Option<u32>,
+    cursor: Option<ClientId>,
+}
+
+/// Lists clients by id, connected or not.
+pub(super) async fn list(pages: State, uri: Uri, headers: HeaderMap) -> Result<Json<ClientPage>, Problem> {
+    admit(&pages, &headers, Scope::Read)?;
+    let ListQuery { connected, prefix, limit, cursor } = doors::query(&uri)?;
+    let limit = doors::limit(limit)?;
+    let filter = ClientFilter { connected, prefix, after: cursor };
+    let mut rows = pages.store.clients(&filter, limit + 1).await?;
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let next = rows.last().filter(|_| more).map(|row| row.client_id.to_string());
+    let clients = rows.into_iter().map(|row| show(&pages, row)).collect();
+    Ok(Json(ClientPage { clients, next }))
+}
+
+/// Shows a client and its downloads.
+pub(super) async fn status(
+    pages: State,
+    client: InPath,
+    headers: HeaderMap,
+) -> Result<Json<ClientStatus>, Problem> {
+    admit(&pages, &headers, Scope::Read)?;
+    let client_id = doors::client_id(client)?;
+    let of_client =
+        |open| DownloadFilter { client_id: Some(client_id.clone()), open: Some(open), ..Default::default() };
+    let current = pages.store.downloads(&of_client(true), MAX_CURRENT).await?;
+    let recent = pages.store.downloads(&of_client(false), MAX_RECENT).await?;
+    let row = pages.store.client(&client_id).await?;
+    if row.is_none() && current.is_empty() && recent.is_empty() {
+        let detail = format!("client {:?} was never seen: see GET /clients", client_id.as_str());
+        return Err(Problem::new(ErrorCode::UnknownClient, detail));
+    }
+    // Asked for with `allow_unknown`, a client may have downloads before it was ever seen.
+    let client = row.map(|row| show(&pages, row));
+    Ok(Json(ClientStatus {
+        client_id,
+        connected: client.as_ref().is_some_and(|client| client.connected),
+        since: client.as_ref().and_then(|client| client.since),
+        last_seen: client.as_ref().and_then(|client| client.last_seen),
+        version: client.and_then(|client| client.version),
+        current: current.iter().map(|record| pages.downloads.view(record)).collect(),
+        recent: recent.iter().map(|record| pages.downloads.view(record)).collect(),
+    }))
+}
+
+fn show(pages: &Pages, row: ClientRow) -> Client {
+    let connected = pages.link.links.is_connected(&row.client_id);
+    // A link that lives is heard of at every ping.
+    let last_seen = if connected { Some(pages.world.now()) } else { row.last_seen };
+    Client {
+        client_id: row.client_id,
+        connected,
+        since: row.since,
+        last_seen,
+        version: row.agent_version,
+        os: row.os,
+        host: row.host,
+        token_expires_at: row.token_expires_at,
+    }
+}

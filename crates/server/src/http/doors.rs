@@ -1,0 +1,143 @@
+//! What every page asks first: who is it, and what did they send.
+
+use std::str::FromStr;
+
+use axum::body::Bytes;
+use axum::extract::Path;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use hoist_wire::limits::MAX_REST_BODY_BYTES;
+use hoist_wire::rest::Scope;
+use hoist_wire::{ClientId, DownloadId, ErrorCode, IdError};
+use serde::de::DeserializeOwned;
+
+use super::{Pages, Problem};
+
+/// A request's body, or why it could not be read.
+pub(super) type Body = Result<Bytes, BytesRejection>;
+
+/// An operator who may do what the page does.
+#[derive(Debug, Clone)]
+pub(super) struct Operator {
+    /// Who, as the record names them.
+    pub(super) name: String,
+}
+
+/// Lets an operator in who has `scope`. A trial on loopback asks for no token.
+pub(super) fn admit(pages: &Pages, headers: &HeaderMap, scope: Scope) -> Result<Operator, Problem> {
+    if pages.trial_port.is_some() {
+        return Ok(Operator { name: String::from("trial") });
+    }
+    let refuse = |detail: String| Problem::new(ErrorCode::Unauthorized, detail);
+    let token = bearer(headers).ok_or_else(|| {
+        refuse(String::from(
+            "no operator token: send `Authorization: Bearer TOKEN`; make one with `hoist token operator`",
+        ))
+    })?;
+    let claims = pages.tokens.operator(token).map_err(|error| refuse(error.to_string()))?;
+    if claims.scopes.contains(&scope) || claims.scopes.contains(&Scope::Admin) {
+        return Ok(Operator { name: claims.sub });
+    }
+    let needed = match scope {
+        Scope::Read => "read",
+        Scope::Download => "download",
+        Scope::Admin => "admin",
+    };
+    let detail = format!("the token of {:?} does not allow this: it lacks the scope {needed}", claims.sub);
+    Err(Problem::new(ErrorCode::Forbidden, detail))
+}
+
+/// Gives the token of an `Authorization: Bearer` header.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Gives the bytes of a body.
+pub(super) fn whole(body: Body) -> Result<Bytes, Problem> {
+    body.map_err(|error| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+            ErrorCode::BodyTooLarge,
+            format!("the body is longer than {MAX_REST_BODY_BYTES} bytes"),
+        ),
+        _ => {
+            Problem::new(ErrorCode::InvalidRequest, format!("the body cannot be read: {}", error.body_text()))
+        }
+    })
+}
+
+/// Reads a JSON body; an empty one is the default.
+pub(super) fn json_or_default<T: DeserializeOwned + Default>(
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<T, Problem> {
+    if body.is_empty() { Ok(T::default()) } else { json(headers, body) }
+}
+
+/// Reads a JSON body that must be there.
+pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, Problem> {
+    if !is_json(headers) {
+        let there = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("none");
+        let detail =
+            format!("the body's content type is {there:?}: send JSON with `Content-Type: application/json`");
+        return Err(Problem::new(ErrorCode::UnsupportedMediaType, detail));
+    }
+    // serde would take `[]` for an object whose fields are all absent.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(Problem::new(
+            ErrorCode::InvalidRequest,
+            "the body is not what this page takes: it must be a JSON object",
+        ));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        Problem::new(ErrorCode::InvalidRequest, format!("the body is not what this page takes: {error}"))
+    })
+}
+
+/// Tells whether a body calls itself JSON.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+}
+
+/// A path's one variable, or why it could not be read.
+pub(super) type InPath = Result<Path<String>, PathRejection>;
+
+/// Reads a client id of a path.
+pub(super) fn client_id(path: InPath) -> Result<ClientId, Problem> {
+    in_path(path, ErrorCode::InvalidClientId)
+}
+
+/// Reads a download id of a path.
+pub(super) fn download_id(path: InPath) -> Result<DownloadId, Problem> {
+    in_path(path, ErrorCode::UnknownDownload)
+}
+
+fn in_path<T: FromStr<Err = IdError>>(path: InPath, code: ErrorCode) -> Result<T, Problem> {
+    let Path(text) =
+        path.map_err(|error| Problem::new(code, format!("the path cannot be read: {}", error.body_text())))?;
+    text.parse().map_err(|error: IdError| Problem::new(code, error.to_string()))
+}
+
+/// Reads how many a page may have.
+pub(super) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
+    match asked.unwrap_or(100) {
+        limit @ 1..=1000 => Ok(limit),
+        other => Err(Problem::new(
+            ErrorCode::InvalidRequest,
+            format!("limit={other} is no page: ask for 1 to 1000"),
+        )),
+    }
+}
+
+/// Reads a query; what is wrong with it is named.
+pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+    match axum::extract::Query::try_from_uri(uri) {
+        Ok(axum::extract::Query(query)) => Ok(query),
+        Err(error) => Err(Problem::new(
+            ErrorCode::InvalidRequest,
+            format!("the query is not right: {}", error.body_text()),
+        )),
+    }
+}

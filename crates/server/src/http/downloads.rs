@@ -1,0 +1,147 @@
+//! Asking for files, `POST /trigger-download/{client_id}`, and all of `/downloads`.
+
+mod request;
+
+use axum::Json;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use hoist_engine::life::Rejection;
+use hoist_wire::rest::{Download, DownloadPage, DownloadRequest, Scope};
+use hoist_wire::{ClientId, DownloadId, ErrorCode};
+use serde::Deserialize;
+
+use super::doors::{self, Body, InPath, admit};
+use super::{Pages, Problem, State};
+use crate::links::chain;
+use crate::store::{DownloadFilter, Inserted, Record};
+
+/// Asks for a file. 202 means that the request is on disk, whatever becomes of the server.
+pub(super) async fn trigger(
+    pages: State,
+    client: InPath,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let operator = admit(&pages, &headers, Scope::Download)?;
+    let client_id = doors::client_id(client)?;
+    let body = doors::whole(body)?;
+    let asked: DownloadRequest = doors::json_or_default(&headers, &body)?;
+    request::check(&asked)?;
+    let idempotency = request::idempotency(&headers, &operator, &client_id, &body)?;
+    if !asked.allow_unknown && pages.store.client(&client_id).await?.is_none() {
+        let detail = format!(
+            "client {:?} was never seen: check the id with GET /clients, or send {{\"allow_unknown\": true}} to queue it",
+            client_id.as_str()
+        );
+        return Err(Problem::new(ErrorCode::UnknownClient, detail));
+    }
+    let record = request::record(&pages, client_id, operator, asked);
+    match pages.store.insert(&record, idempotency.as_ref(), pages.max_open_per_client).await? {
+        Some(Inserted::New) => {
+            let (client_id, by) = (&record.client_id, &record.requested_by);
+            tracing::info!(download_id = %record.id, %client_id, by, "download asked for");
+            pages.link.links.nudge(client_id);
+            Ok(accepted(pages.downloads.view(&record)))
+        }
+        Some(Inserted::Before(id)) => Ok(accepted(show(&pages, id).await?)),
+        Some(Inserted::Mismatch) => {
+            let detail = "this Idempotency-Key came with another request in the last 24 hours: use a new key";
+            Err(Problem::new(ErrorCode::IdempotencyMismatch, detail))
+        }
+        None => {
+            let (most, client) = (pages.max_open_per_client, &record.client_id);
+            let detail =
+                format!("{most} downloads of client {client} wait or run already: wait, or cancel some");
+            Err(Problem::new(ErrorCode::QueueFull, detail))
+        }
+    }
+}
+
+fn accepted(download: Download) -> Response {
+    let location = format!("/downloads/{}", download.id);
+    (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(download)).into_response()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    client_id: Option<ClientId>,
+    state: Option<hoist_wire::State>,
+    limit: Option<u32>,
+    cursor: Option<DownloadId>,
+}
+
+/// Lists downloads, newest first.
+pub(super) async fn list(pages: State, uri: Uri, headers: HeaderMap) -> Result<Json<DownloadPage>, Problem> {
+    admit(&pages, &headers, Scope::Read)?;
+    let ListQuery { client_id, state, limit, cursor } = doors::query(&uri)?;
+    let limit = doors::limit(limit)?;
+    let filter = DownloadFilter { client_id, state, open: None, before: cursor };
+    let mut records = pages.store.downloads(&filter, limit + 1).await?;
+    let more = records.len() > limit as usize;
+    records.truncate(limit as usize);
+    let next = records.last().filter(|_| more).map(|record| record.id.to_string());
+    let downloads = records.iter().map(|record| pages.downloads.view(record)).collect();
+    Ok(Json(DownloadPage { downloads, next }))
+}
+
+/// Shows one download.
+pub(super) async fn one(pages: State, id: InPath, headers: HeaderMap) -> Result<Json<Download>, Problem> {
+    admit(&pages, &headers, Scope::Read)?;
+    show(&pages, doors::download_id(id)?).await.map(Json)
+}
+
+async fn record(pages: &Pages, id: DownloadId) -> Result<Record, Problem> {
+    let unknown =
+        || Problem::new(ErrorCode::UnknownDownload, format!("there is no download {id}: see GET /downloads"));
+    pages.store.download(id).await?.ok_or_else(unknown)
+}
+
+async fn show(pages: &Pages, id: DownloadId) -> Result<Download, Problem> {
+    Ok(pages.downloads.view(&record(pages, id).await?))
+}
+
+/// Cancels a download; one that is cancelled already stays so.
+pub(super) async fn cancel(pages: State, id: InPath, headers: HeaderMap) -> Result<Json<Download>, Problem> {
+    let operator = admit(&pages, &headers, Scope::Download)?;
+    let id = doors::download_id(id)?;
+    record(&pages, id).await?;
+    match pages.downloads.cancel(id, operator.name).await {
+        Some(Ok(()) | Err(Rejection::AlreadyCancelled)) => show(&pages, id).await.map(Json),
+        Some(Err(Rejection::TooLate)) => {
+            let detail =
+                format!("download {id} is being completed and ends by itself: see GET /downloads/{id}");
+            Err(Problem::new(ErrorCode::TooLate, detail))
+        }
+        Some(Err(Rejection::Final)) => {
+            let state = record(&pages, id).await?.life.state;
+            let detail = format!("download {id} is {state} already: there is nothing to cancel");
+            Err(Problem::new(ErrorCode::AlreadyFinal, detail))
+        }
+        Some(Err(Rejection::Stale | Rejection::Unexpected | Rejection::NotYet)) | None => {
+            Err(Problem::new(ErrorCode::NotReady, "the server is stopping: nothing was cancelled, try again"))
+        }
+    }
+}
+
+/// Sends the operator to the object.
+pub(super) async fn file(pages: State, id: InPath, headers: HeaderMap) -> Result<Response, Problem> {
+    admit(&pages, &headers, Scope::Download)?;
+    let record = record(&pages, doors::download_id(id)?).await?;
+    let (hoist_wire::State::Completed, Some(key)) = (record.life.state, &record.object_key) else {
+        let detail =
+            format!("download {} is {}: there is a file once it is completed", record.id, record.life.state);
+        return Err(Problem::new(ErrorCode::NotCompleted, detail));
+    };
+    let name = record.found.as_ref().map_or("file", |found| found.name.as_str());
+    let url = pages.bucket.grant_get(key, name, pages.grant_ttl).await.map_err(|error| {
+        tracing::error!(download_id = %record.id, error = %chain(&error), "no GET can be signed");
+        Problem::new(
+            ErrorCode::BucketUnavailable,
+            "the server cannot sign a URL for the file now: see its log",
+        )
+    })?;
+    let headers =
+        [(header::LOCATION, url.open().to_owned()), (header::CACHE_CONTROL, String::from("no-store"))];
+    Ok((StatusCode::TEMPORARY_REDIRECT, headers).into_response())
+}

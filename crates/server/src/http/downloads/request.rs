@@ -1,0 +1,143 @@
+//! A request for a file: checked as far as the server can. Whether the file is there, the agent knows.
+
+use std::collections::BTreeMap;
+
+use axum::body::Bytes;
+use axum::http::HeaderMap;
+use hoist_engine::life::Life;
+use hoist_wire::limits::{MAX_OPERATOR_METADATA_BYTES, MAX_PATH_BYTES, MAX_TTL_SECS};
+use hoist_wire::rest::DownloadRequest;
+use hoist_wire::{ClientId, ErrorCode, OnChange};
+use sha2::{Digest, Sha256};
+
+use crate::clock::{download_id, random_id};
+use crate::http::doors::Operator;
+use crate::http::{Pages, Problem};
+use crate::store::{Idempotency, Record};
+
+/// Longest `Idempotency-Key`, in bytes.
+const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
+
+/// Makes the record of a request that was accepted.
+pub(super) fn record(
+    pages: &Pages,
+    client_id: ClientId,
+    operator: Operator,
+    asked: DownloadRequest,
+) -> Record {
+    let now = pages.world.now();
+    Record {
+        id: download_id(&*pages.world),
+        client_id,
+        version: 1,
+        life: Life::queued(now, asked.ttl_secs, asked.on_change.unwrap_or(OnChange::Restart)),
+        file_path: asked.file_path,
+        found: None,
+        object_key: None,
+        write_token: random_id(&*pages.world),
+        metadata: asked.metadata,
+        requested_by: operator.name,
+        stored_bytes: 0,
+        created_at: now,
+        started_at: None,
+        updated_at: now,
+        finished_at: None,
+    }
+}
+
+/// Checks a request.
+pub(super) fn check(asked: &DownloadRequest) -> Result<(), Problem> {
+    if let Some(path) = &asked.file_path {
+        let wrong = |detail: String| Err(Problem::new(ErrorCode::InvalidPath, detail));
+        if path.is_empty() || path.contains('\0') {
+            return wrong(String::from(
+                "file_path is empty or has a NUL byte: name a file, or leave file_path out for the agent's FILE_PATH",
+            ));
+        }
+        if path.len() > MAX_PATH_BYTES {
+            return wrong(format!(
+                "file_path has {} bytes: no path is longer than {MAX_PATH_BYTES}",
+                path.len()
+            ));
+        }
+    }
+    match asked.ttl_secs {
+        None | Some(1..=MAX_TTL_SECS) => check_metadata(&asked.metadata),
+        Some(ttl) => {
+            let detail = format!("ttl_secs={ttl} is not allowed: use 1 to {MAX_TTL_SECS} seconds");
+            Err(Problem::new(ErrorCode::InvalidRequest, detail))
+        }
+    }
+}
+
+fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), Problem> {
+    let wrong = |detail: String| Err(Problem::new(ErrorCode::InvalidRequest, detail));
+    let bytes: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > MAX_OPERATOR_METADATA_BYTES {
+        return wrong(format!(
+            "metadata has {bytes} bytes: names and values may have {MAX_OPERATOR_METADATA_BYTES} together"
+        ));
+    }
+    for name in metadata.keys() {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if name.is_empty() || !name.bytes().all(plain) || name.starts_with("hoist-") {
+            return wrong(format!(
+                "metadata name {name:?} is not allowed: use a-z, 0-9 and -, and not the prefix hoist-, which is ours"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Reads the `Idempotency-Key` of a request.
+pub(super) fn idempotency(
+    headers: &HeaderMap,
+    operator: &Operator,
+    client: &ClientId,
+    body: &Bytes,
+) -> Result<Option<Idempotency>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().unwrap_or_default();
+    if key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES {
+        let detail =
+            format!("Idempotency-Key must be 1 to {MAX_IDEMPOTENCY_KEY_BYTES} printable ASCII characters");
+        return Err(Problem::new(ErrorCode::InvalidRequest, detail));
+    }
+    let hash = Sha256::new().chain_update(client.as_str()).chain_update([0]).chain_update(body).finalize();
+    let body_hash = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Some(Idempotency { operator: operator.name.clone(), key: key.to_owned(), body_hash }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_fine(body: &str) -> bool {
+        check(&serde_json::from_str(body).unwrap()).is_ok()
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        assert!(
+            is_fine("{}")
+                && is_fine(r#"{"file_path": "a b\n\"ä\"", "ttl_secs": 1, "metadata": {"day": "x"}}"#)
+        );
+        for bad in [
+            r#"{"file_path": ""}"#.to_owned(),
+            r#"{"file_path": "a\u0000b"}"#.to_owned(),
+            format!(r#"{{"file_path": "{}"}}"#, "x".repeat(4096)),
+            r#"{"ttl_secs": 0}"#.to_owned(),
+            r#"{"ttl_secs": 99999999999}"#.to_owned(),
+            r#"{"metadata": {"Day": "x"}}"#.to_owned(),
+            r#"{"metadata": {"hoist-write-token": "x"}}"#.to_owned(),
+            format!(r#"{{"metadata": {{"day": "{}"}}}}"#, "x".repeat(1024)),
+        ] {
+            assert!(!is_fine(&bad), "{bad:.60}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_field_does_not_bring_the_default_file() {
+        assert!(serde_json::from_str::<DownloadRequest>(r#"{"filepath": "x"}"#).is_err());
+    }
+}

@@ -1,0 +1,88 @@
+//! REST for operators, the probes, and the door for agents. Each page is thin: it checks, asks, and shows.
+
+mod agents;
+mod clients;
+mod doors;
+mod downloads;
+mod patience;
+mod probes;
+mod problem;
+mod tokens;
+mod trial;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+use hoist_wire::ErrorCode;
+use hoist_wire::limits::MAX_REST_BODY_BYTES;
+
+use crate::bucket::Bucket;
+use crate::clock::World;
+use crate::downloads::Downloads;
+use crate::links::LinkContext;
+use crate::store::Store;
+use crate::tokens::Tokens;
+
+pub use probes::Readiness;
+pub use problem::Problem;
+
+/// What the pages need.
+#[derive(Debug)]
+pub struct Pages {
+    /// What a link needs.
+    pub link: Arc<LinkContext>,
+    /// The downloads.
+    pub downloads: Arc<Downloads>,
+    /// The record.
+    pub store: Arc<dyn Store>,
+    /// The bucket.
+    pub bucket: Arc<dyn Bucket>,
+    /// Who is who.
+    pub tokens: Arc<Tokens>,
+    /// Time and chance.
+    pub world: Arc<dyn World>,
+    /// Whether the server can do its work.
+    pub readiness: Readiness,
+    /// The port of a trial; none outside of one.
+    pub trial_port: Option<u16>,
+    /// How long a client's token lives unless asked otherwise.
+    pub client_token_ttl: Duration,
+    /// How long a presigned GET lives.
+    pub grant_ttl: Duration,
+    /// Most downloads that wait or run for one client.
+    pub max_open_per_client: u32,
+}
+
+type State = axum::extract::State<Arc<Pages>>;
+
+/// All pages.
+pub fn router(pages: Arc<Pages>) -> Router {
+    let operators = Router::new()
+        .route("/trigger-download/{client_id}", post(downloads::trigger))
+        .route("/status/{client_id}", get(clients::status))
+        .route("/clients", get(clients::list))
+        .route("/downloads", get(downloads::list))
+        .route("/downloads/{id}", get(downloads::one).delete(downloads::cancel))
+        .route("/downloads/{id}/file", get(downloads::file))
+        .route("/tokens", post(tokens::make))
+        .route("/health", get(probes::health))
+        .route("/ready", get(probes::ready))
+        .route("/", get(probes::index))
+        .fallback(async || {
+            Problem::new(ErrorCode::NotFound, "there is no such page; GET / lists those that are")
+        })
+        .method_not_allowed_fallback(async || {
+            Problem::new(
+                ErrorCode::MethodNotAllowed,
+                "this page does not know that method; GET / lists those it knows",
+            )
+        })
+        .layer(DefaultBodyLimit::max(MAX_REST_BODY_BYTES))
+        .layer(from_fn(patience::bounded))
+        .layer(from_fn_with_state(Arc::clone(&pages), trial::guard));
+    Router::new().route(hoist_wire::LINK_PATH, get(agents::connect)).merge(operators).with_state(pages)
+}

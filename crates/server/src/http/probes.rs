@@ -1,0 +1,119 @@
+//! Is it alive, can it work, what is there: `GET /health`, `/ready` and `/`.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::State;
+use crate::bucket::{Probe, Verdict};
+use crate::links::chain;
+
+/// Whether the server can do its work, and why not.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    stopping: AtomicBool,
+    bucket: Mutex<BucketState>,
+}
+
+#[derive(Debug, Default)]
+struct BucketState {
+    problem: Option<String>,
+    checks: Vec<BucketCheck>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct BucketCheck {
+    name: &'static str,
+    verdict: &'static str,
+    detail: String,
+}
+
+impl Readiness {
+    fn bucket(&self) -> MutexGuard<'_, BucketState> {
+        self.0.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the bucket cannot be used.
+    pub fn bucket_failed(&self, problem: String) {
+        self.bucket().problem = Some(problem);
+    }
+
+    /// Notes what the probe of the bucket found.
+    pub fn bucket_probed(&self, probe: &Probe) {
+        let checks = probe.checks.iter().map(|check| BucketCheck {
+            name: check.name,
+            verdict: match check.verdict {
+                Verdict::Ok => "ok",
+                Verdict::Bad => "bad",
+                Verdict::Unknown => "unknown",
+            },
+            detail: check.detail.clone(),
+        });
+        *self.bucket() = BucketState { problem: None, checks: checks.collect() };
+    }
+
+    /// Notes that the server stops.
+    pub fn stop(&self) {
+        self.0.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells whether new links are taken.
+    pub fn accepts_links(&self) -> bool {
+        !self.0.stopping.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Ready {
+    ready: bool,
+    problems: Vec<String>,
+    links: usize,
+    bucket_checks: Vec<BucketCheck>,
+}
+
+/// The process answers.
+pub(super) async fn health() -> Json<serde_json::Value> {
+    Json(serde_json::json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
+}
+
+/// The server can do its work: 200. It cannot: 503, and why.
+pub(super) async fn ready(pages: State) -> Response {
+    let mut problems = Vec::new();
+    if !pages.readiness.accepts_links() {
+        problems.push(String::from("the server is stopping"));
+    }
+    if let Err(error) = pages.store.ping().await {
+        tracing::error!(error = %chain(&error), "the store does not answer");
+        problems.push(String::from("the store does not answer: see the server's log"));
+    }
+    let bucket_checks = {
+        let bucket = pages.readiness.bucket();
+        problems.extend(bucket.problem.clone());
+        bucket.checks.clone()
+    };
+    let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let links = pages.link.links.count();
+    (status, Json(Ready { ready: problems.is_empty(), problems, links, bucket_checks })).into_response()
+}
+
+/// What is there.
+pub(super) async fn index() -> &'static str {
+    "hoist-server: brings files up, on demand, from machines behind NAT\n\n\
+     POST   /trigger-download/{client_id}   ask for a file\n\
+     GET    /status/{client_id}             a client and its downloads\n\
+     GET    /clients                        all clients\n\
+     GET    /downloads                      all downloads\n\
+     GET    /downloads/{id}                 one download\n\
+     DELETE /downloads/{id}                 cancel it\n\
+     GET    /downloads/{id}/file            the file, once it is completed\n\
+     POST   /tokens                         make a token\n\
+     GET    /health, /ready                 probes\n\
+     GET    /ws/connect                     agents\n"
+}

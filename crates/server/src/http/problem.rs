@@ -1,0 +1,56 @@
+//! Errors as `application/problem+json` (RFC 9457).
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hoist_wire::{ErrorCode, rest};
+
+use crate::links::chain;
+use crate::store::StoreError;
+
+/// An error that a caller gets: a stable code, and what is wrong with its value and the mend.
+#[derive(Debug)]
+pub struct Problem {
+    code: ErrorCode,
+    detail: String,
+}
+
+impl Problem {
+    /// Makes one.
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+impl From<StoreError> for Problem {
+    /// The inner text is for the log; the caller can only come back.
+    fn from(error: StoreError) -> Self {
+        tracing::error!(error = %chain(&error), "the store failed a request");
+        Self::new(
+            ErrorCode::StoreUnavailable,
+            "the record cannot be read or written now: nothing was changed, try again",
+        )
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = rest::Problem {
+            r#type: String::from("about:blank"),
+            title: status.canonical_reason().unwrap_or_default().to_owned(),
+            status: status.as_u16(),
+            detail: self.detail,
+            code: self.code,
+        };
+        let mut response = (status, axum::Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response
+    }
+}

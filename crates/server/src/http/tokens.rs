@@ -1,0 +1,70 @@
+//! Making tokens: `POST /tokens`.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hoist_wire::limits::MAX_TTL_SECS;
+use hoist_wire::rest::{Scope, TokenKind, TokenReply, TokenRequest};
+use hoist_wire::{ClientId, ErrorCode};
+
+use super::doors::{self, Body, admit};
+use super::{Problem, State};
+use crate::links::chain;
+
+/// How long an operator's token lives unless asked otherwise.
+const OPERATOR_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Longest life of a token, in seconds: ten years.
+const MAX_TOKEN_TTL_SECS: u64 = 10 * MAX_TTL_SECS;
+
+/// Longest name of an operator, in bytes.
+const MAX_NAME_BYTES: usize = 128;
+
+/// Makes a token.
+pub(super) async fn make(pages: State, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let operator = admit(&pages, &headers, Scope::Admin)?;
+    let asked: TokenRequest = doors::json(&headers, &doors::whole(body)?)?;
+    check(&asked)?;
+    let ttl = asked.ttl_secs.map(Duration::from_secs);
+    let made = match asked.kind {
+        TokenKind::Client => {
+            let named = asked.subject.parse::<ClientId>();
+            let client_id =
+                named.map_err(|error| Problem::new(ErrorCode::InvalidClientId, error.to_string()))?;
+            pages.tokens.for_agent(&client_id, ttl.unwrap_or(pages.client_token_ttl))
+        }
+        TokenKind::Operator => {
+            pages.tokens.for_operator(&asked.subject, asked.scopes.clone(), ttl.unwrap_or(OPERATOR_TTL))
+        }
+    };
+    let (token, expires_at) = made.map_err(|error| {
+        tracing::error!(error = %chain(&error), "a token cannot be made");
+        Problem::new(ErrorCode::Internal, "the token cannot be signed: see the server's log")
+    })?;
+    tracing::info!(by = operator.name, kind = ?asked.kind, subject = asked.subject, %expires_at, "token made");
+    let reply = Json(TokenReply { token, expires_at });
+    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], reply).into_response())
+}
+
+fn check(asked: &TokenRequest) -> Result<(), Problem> {
+    let wrong = |detail: String| Err(Problem::new(ErrorCode::InvalidRequest, detail));
+    if let Some(secs) = asked.ttl_secs
+        && !(1..=MAX_TOKEN_TTL_SECS).contains(&secs)
+    {
+        return wrong(format!("ttl_secs={secs} is no life for a token: use 1 to {MAX_TOKEN_TTL_SECS}"));
+    }
+    if asked.kind == TokenKind::Operator {
+        let name = &asked.subject;
+        if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(|b| b.is_ascii_graphic()) {
+            return wrong(format!(
+                "operator name {name:?} is not allowed: use 1 to {MAX_NAME_BYTES} printable ASCII characters"
+            ));
+        }
+        if asked.scopes.is_empty() {
+            return wrong(String::from("an operator's token needs scopes: some of read, download, admin"));
+        }
+    }
+    Ok(())
+}

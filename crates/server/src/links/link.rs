@@ -1,0 +1,433 @@
+//! One link: the task that reads and writes an agent's WebSocket. Reading never waits for writing.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::extract::ws::{Message, WebSocket};
+use futures_util::{SinkExt, StreamExt};
+use hoist_wire::claims::Claims;
+use hoist_wire::limits::{LINK_SILENCE_SECS, MAX_FACT_BYTES, MAX_FACTS, MAX_SLOTS, PING_INTERVAL_SECS};
+use hoist_wire::to_agent::{Goodbye, GoodbyeReason, Renew, ToAgent, Welcome};
+use hoist_wire::to_server::{Hello, ToServer, Unsupported};
+use hoist_wire::{ClientId, DecodeError, LinkSeq, Timestamp};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use super::desk::Desk;
+use super::mailbox::{Mailbox, Signal};
+use super::{LinkHandle, Links};
+use crate::clock::World;
+use crate::downloads::{Downloads, Letter};
+use crate::store::{Introduction, Store, StoreError};
+use crate::tokens::{Tokens, at};
+
+/// How long an agent may take to say `hello`.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a goodbye may take to leave.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How soon the desk is looked at again after the store failed, or after a slot came back by itself.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+const PING_EVERY: Duration = Duration::from_secs(PING_INTERVAL_SECS as u64);
+const SILENCE: Duration = Duration::from_secs(LINK_SILENCE_SECS as u64);
+
+/// What a link needs of the server.
+#[derive(Debug)]
+pub struct LinkContext {
+    /// The live links.
+    pub links: Arc<Links>,
+    /// The downloads.
+    pub downloads: Arc<Downloads>,
+    /// The record.
+    pub store: Arc<dyn Store>,
+    /// Makes fresh tokens.
+    pub tokens: Arc<Tokens>,
+    /// How long they live.
+    pub token_ttl: Duration,
+    /// Time.
+    pub world: Arc<dyn World>,
+}
+
+/// Why a link ended; for the log.
+#[derive(Debug, thiserror::Error)]
+enum LinkEnd {
+    #[error("the agent closed it")]
+    Closed,
+    #[error("nothing was heard for {LINK_SILENCE_SECS} s")]
+    Silent,
+    #[error("the connection broke")]
+    Broken(#[source] axum::Error),
+    #[error("the agent broke the protocol: {0}")]
+    Violation(String),
+    #[error("the server said goodbye: {0}")]
+    Goodbye(String),
+    #[error("the record cannot be written")]
+    Store(#[source] StoreError),
+}
+
+enum LinkEvent {
+    Frame(Message),
+    Signal(Signal),
+    Tick,
+    End(LinkEnd),
+}
+
+/// A link that was accepted.
+#[derive(Debug)]
+pub struct Link {
+    socket: WebSocket,
+    handle: Arc<LinkHandle>,
+    desk: Desk,
+    context: Arc<LinkContext>,
+    claims: Claims,
+    renewed: bool,
+    /// A ping leaves before anything else.
+    ping_due: bool,
+    /// Something was written and must be flushed.
+    dirty: bool,
+    heard: Instant,
+    ping_at: Instant,
+    desk_at: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Link {
+    /// Serves one agent until its link ends. The client comes from the token alone.
+    pub async fn serve(
+        mut socket: WebSocket,
+        client_id: ClientId,
+        claims: Claims,
+        context: Arc<LinkContext>,
+    ) {
+        let hello = match first_message(&mut socket).await {
+            Ok(hello) => hello,
+            Err(end) => {
+                tracing::info!(%client_id, reason = %end, "a link ended before its hello");
+                let _ = timeout(GOODBYE_WITHIN, socket.close()).await;
+                return;
+            }
+        };
+        let now = context.world.now();
+        let introduction = introduce(&hello, at(claims.exp));
+        let seq = match context.store.open_link(&client_id, &introduction, now).await {
+            Ok(seq) => seq,
+            Err(error) => {
+                tracing::error!(%client_id, error = %chain(&error), "a link cannot be recorded");
+                let _ = timeout(GOODBYE_WITHIN, socket.close()).await;
+                return;
+            }
+        };
+        let handle = Arc::new(LinkHandle { client_id: client_id.clone(), seq, mailbox: Mailbox::default() });
+        let desk = Desk::new(hello.slots, Arc::clone(&context.downloads), Arc::clone(&handle));
+        let entered = context.links.enter(&handle);
+        let now = Instant::now();
+        let mut link = Self {
+            socket,
+            handle,
+            desk,
+            context,
+            claims,
+            renewed: false,
+            ping_due: false,
+            dirty: false,
+            heard: now,
+            ping_at: now + PING_EVERY,
+            desk_at: None,
+            timer: Box::pin(sleep_until(now + PING_EVERY)),
+        };
+        tracing::info!(%client_id, link = %seq, version = %hello.agent_version, host = %hello.host, "link opened");
+        let end = if entered {
+            link.welcome();
+            link.run(&hello).await
+        } else {
+            LinkEnd::Goodbye(String::from("a newer link was there already"))
+        };
+        link.close(&end).await;
+    }
+
+    fn welcome(&self) {
+        let server_time = self.context.world.now();
+        let ping_interval_secs = PING_INTERVAL_SECS;
+        self.handle.say(ToAgent::Welcome(Welcome { link: self.handle.seq, server_time, ping_interval_secs }));
+    }
+
+    async fn run(&mut self, hello: &Hello) -> LinkEnd {
+        if let Err(error) = self.desk.take_up(&hello.busy).await {
+            return LinkEnd::Store(error);
+        }
+        self.fill().await;
+        loop {
+            let event = self.next().await;
+            if let Err(end) = self.apply(event).await {
+                return end;
+            }
+        }
+    }
+
+    /// Waits for the next event, and writes what there is to write meanwhile.
+    async fn next(&mut self) -> LinkEvent {
+        let wake_at = self.desk_at.into_iter().fold(self.ping_at.min(self.heard + SILENCE), Instant::min);
+        if self.timer.deadline() != wake_at {
+            self.timer.as_mut().reset(wake_at);
+        }
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent> {
+        self.handle.mailbox.listen(cx);
+        if let Poll::Ready(Err(error)) = self.poll_write(cx) {
+            return Poll::Ready(LinkEvent::End(LinkEnd::Broken(error)));
+        }
+        if let Some(signal) = self.handle.mailbox.signal() {
+            return Poll::Ready(LinkEvent::Signal(signal));
+        }
+        match self.socket.poll_next_unpin(cx) {
+            Poll::Ready(Some(Ok(frame))) => return Poll::Ready(LinkEvent::Frame(frame)),
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(LinkEvent::End(LinkEnd::Broken(error))),
+            Poll::Ready(None) => return Poll::Ready(LinkEvent::End(LinkEnd::Closed)),
+            Poll::Pending => {}
+        }
+        self.timer.as_mut().poll(cx).map(|()| LinkEvent::Tick)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), axum::Error>> {
+        while self.socket.poll_ready_unpin(cx)?.is_ready() {
+            if std::mem::take(&mut self.ping_due) {
+                self.socket.start_send_unpin(Message::Ping(bytes::Bytes::new()))?;
+                self.dirty = true;
+                continue;
+            }
+            let Some(message) = self.handle.mailbox.message() else { break };
+            if let ToAgent::Fetch(fetch) = &message {
+                self.desk.fetched(fetch.download_id, fetch.attempt);
+            }
+            match serde_json::to_string(&message) {
+                Ok(frame) => self.socket.start_send_unpin(Message::Text(frame.into()))?,
+                Err(error) => tracing::error!(%error, "a message does not encode"),
+            }
+            self.dirty = true;
+        }
+        if self.dirty && self.socket.poll_flush_unpin(cx)?.is_ready() {
+            self.dirty = false;
+        }
+        Poll::Pending
+    }
+
+    async fn apply(&mut self, event: LinkEvent) -> Result<(), LinkEnd> {
+        match event {
+            LinkEvent::Frame(frame) => {
+                self.heard = Instant::now();
+                self.frame(frame).await
+            }
+            LinkEvent::Signal(Signal::Nudge) => {
+                self.fill().await;
+                Ok(())
+            }
+            LinkEvent::Signal(Signal::Freed(downloads)) => {
+                for download in downloads {
+                    self.desk.free(download);
+                }
+                // Not at once: what cannot be started would come back in a circle.
+                let soon = Instant::now() + LOOK_AGAIN;
+                self.desk_at = Some(self.desk_at.map_or(soon, |at| at.min(soon)));
+                Ok(())
+            }
+            LinkEvent::Signal(Signal::Close(goodbye)) => {
+                let message = goodbye.message.clone();
+                let _ = timeout(GOODBYE_WITHIN, self.farewell(goodbye)).await;
+                Err(LinkEnd::Goodbye(message))
+            }
+            LinkEvent::Tick => self.tick().await,
+            LinkEvent::End(end) => Err(end),
+        }
+    }
+
+    async fn frame(&mut self, frame: Message) -> Result<(), LinkEnd> {
+        match frame {
+            Message::Text(text) => match ToServer::decode(&text) {
+                Ok(message) => self.message(message).await,
+                Err(DecodeError::Unknown { kind }) => {
+                    tracing::warn!(client_id = %self.handle.client_id, kind, "an unknown message");
+                    self.handle.say(ToAgent::Unsupported(Unsupported { kind }));
+                    Ok(())
+                }
+                Err(error) => Err(LinkEnd::Violation(error.to_string())),
+            },
+            Message::Binary(_) => Err(LinkEnd::Violation(String::from("a binary frame"))),
+            Message::Ping(_) => {
+                // The answer is queued by the library and leaves with the next flush.
+                self.dirty = true;
+                Ok(())
+            }
+            Message::Pong(_) => Ok(()),
+            Message::Close(_) => Err(LinkEnd::Closed),
+        }
+    }
+
+    async fn message(&mut self, message: ToServer) -> Result<(), LinkEnd> {
+        let Some(about) = message.about() else {
+            if let ToServer::Unsupported(Unsupported { kind }) = message {
+                tracing::warn!(client_id = %self.handle.client_id, kind, "the agent does not know a message");
+                return Ok(());
+            }
+            return Err(LinkEnd::Violation(String::from("a second hello")));
+        };
+        if let ToServer::Forgotten(_) = message {
+            if self.desk.forgotten(about).await {
+                self.fill().await;
+            }
+            return Ok(());
+        }
+        // A message about a download that is not out on this link is somebody else's, or late: it is dropped. What a
+        // `refused` does to the slot is known to the driver: the next attempt may follow in it at once.
+        if let Some(driver) = self.desk.driver(about.download_id) {
+            driver.deliver(Letter::FromAgent { link: self.handle.seq, message }).await;
+        }
+        Ok(())
+    }
+
+    async fn tick(&mut self) -> Result<(), LinkEnd> {
+        let now = Instant::now();
+        if now >= self.heard + SILENCE {
+            return Err(LinkEnd::Silent);
+        }
+        if now >= self.ping_at {
+            self.ping_at = now + PING_EVERY;
+            self.renew_token();
+            self.ping_due = true;
+        }
+        if self.desk_at.is_some_and(|at| now >= at) {
+            self.fill().await;
+        }
+        Ok(())
+    }
+
+    /// Starts what is due, and notes when to look again.
+    async fn fill(&mut self) {
+        self.desk_at = match self.desk.fill().await {
+            Ok(next_at) => next_at.map(|at| self.instant(at)),
+            Err(error) => {
+                tracing::error!(client_id = %self.handle.client_id, error = %chain(&error), "the queue cannot be read");
+                Some(Instant::now() + LOOK_AGAIN)
+            }
+        };
+    }
+
+    fn instant(&self, at: Timestamp) -> Instant {
+        // A day is soon enough to look again, and never overflows.
+        let wait =
+            Duration::from_millis(at.ms_since(self.context.world.now())).min(Duration::from_secs(86_400));
+        Instant::now() + wait + Duration::from_millis(1)
+    }
+
+    /// Sends a fresh token once half of the present one's life is over.
+    fn renew_token(&mut self) {
+        let half = at(self.claims.iat + self.claims.exp.saturating_sub(self.claims.iat) / 2);
+        if self.renewed || self.context.world.now() < half {
+            return;
+        }
+        match self.context.tokens.for_agent(&self.handle.client_id, self.context.token_ttl) {
+            Ok((token, expires_at)) => {
+                self.renewed = true;
+                self.handle.say(ToAgent::Renew(Renew { token, expires_at }));
+            }
+            Err(error) => tracing::error!(error = %chain(&error), "a token cannot be renewed"),
+        }
+    }
+
+    /// Sends what is queued, the goodbye last.
+    async fn farewell(&mut self, goodbye: Goodbye) -> Result<(), axum::Error> {
+        while let Some(message) = self.handle.mailbox.message() {
+            self.send(&message).await?;
+        }
+        self.send(&ToAgent::Goodbye(goodbye)).await?;
+        self.socket.flush().await
+    }
+
+    async fn send(&mut self, message: &ToAgent) -> Result<(), axum::Error> {
+        match serde_json::to_string(message) {
+            Ok(frame) => self.socket.feed(Message::Text(frame.into())).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn close(mut self, end: &LinkEnd) {
+        let (handle, seq) = (Arc::clone(&self.handle), self.handle.seq);
+        tracing::info!(client_id = %handle.client_id, link = %seq, reason = %chain(end), "link closed");
+        self.context.links.leave(&self.handle);
+        if let LinkEnd::Violation(what) = end {
+            let goodbye = Goodbye {
+                reason: GoodbyeReason::ProtocolViolation,
+                message: what.clone(),
+                reconnect_after_ms: 60_000,
+            };
+            let _ = timeout(GOODBYE_WITHIN, self.farewell(goodbye)).await;
+        }
+        self.desk.close().await;
+        let now = self.context.world.now();
+        if let Err(error) = self.context.store.close_link(&self.handle.client_id, seq, now).await {
+            tracing::error!(client_id = %self.handle.client_id, error = %chain(&error), "a closed link is not recorded");
+        }
+        let _ = timeout(GOODBYE_WITHIN, self.socket.close()).await;
+    }
+}
+
+/// Waits for `hello`.
+async fn first_message(socket: &mut WebSocket) -> Result<Hello, LinkEnd> {
+    let first = timeout(HELLO_WITHIN, async {
+        loop {
+            match socket.recv().await {
+                Some(Ok(Message::Text(text))) => return Ok(text),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(Message::Binary(_))) => {
+                    return Err(LinkEnd::Violation(String::from("a binary frame")));
+                }
+                Some(Ok(Message::Close(_))) | None => return Err(LinkEnd::Closed),
+                Some(Err(error)) => return Err(LinkEnd::Broken(error)),
+            }
+        }
+    });
+    let text = first.await.map_err(|_| LinkEnd::Silent)??;
+    match ToServer::decode(&text) {
+        Ok(ToServer::Hello(hello)) if hello.busy.len() <= MAX_SLOTS.into() => Ok(hello),
+        Ok(_) => Err(LinkEnd::Violation(String::from("the first message is not a hello"))),
+        Err(error) => Err(LinkEnd::Violation(error.to_string())),
+    }
+}
+
+/// Takes what an agent says of itself, cut to what is kept.
+fn introduce(hello: &Hello, token_expires_at: Timestamp) -> Introduction {
+    let cut =
+        |text: &str| text.chars().filter(|c| !c.is_control()).take(MAX_FACT_BYTES / 4).collect::<String>();
+    Introduction {
+        agent_version: cut(&hello.agent_version),
+        os: cut(&hello.os),
+        host: cut(&hello.host),
+        facts: hello.facts.iter().take(MAX_FACTS).map(|(name, value)| (cut(name), cut(value))).collect(),
+        token_expires_at,
+    }
+}
+
+/// Writes an error with all its causes, for the log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Tells links apart in logs of downloads.
+impl std::fmt::Display for LinkHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let LinkSeq(seq) = self.seq;
+        write!(f, "{}#{seq}", self.client_id)
+    }
+}

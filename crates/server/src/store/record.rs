@@ -1,0 +1,180 @@
+//! What the store keeps, as the rest of the server sees it. Rows and columns stay in the back ends.
+
+use std::collections::BTreeMap;
+
+use hoist_engine::life::Life;
+use hoist_wire::{Attempt, ClientId, DownloadId, LinkSeq, Timestamp};
+
+use crate::bucket::MultipartId;
+
+/// A download, whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// Its id.
+    pub id: DownloadId,
+    /// Whose file it is.
+    pub client_id: ClientId,
+    /// Grows with each write: the guard.
+    pub version: u64,
+    /// What decides over it.
+    pub life: Life,
+    /// The file as it was asked for; none for the agent's own.
+    pub file_path: Option<String>,
+    /// The file as the agent found it.
+    pub found: Option<FoundFile>,
+    /// The object; fixed with the first offer.
+    pub object_key: Option<String>,
+    /// Proves whose object it is; agents never see it.
+    pub write_token: String,
+    /// The operator's own metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// Who asked.
+    pub requested_by: String,
+    /// Bytes that storage had confirmed when the parts were last flushed.
+    pub stored_bytes: u64,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When an agent first took it.
+    pub started_at: Option<Timestamp>,
+    /// When it was last written.
+    pub updated_at: Timestamp,
+    /// When it came to its final state.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// The file as the agent found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundFile {
+    /// Its path at the site.
+    pub path: String,
+    /// Its name.
+    pub name: String,
+    /// When it was last modified, in milliseconds by the site's clock.
+    pub modified_ms: i64,
+}
+
+/// What is written together with a record, or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Along {
+    /// What becomes of its upload.
+    pub upload: Option<UploadFate>,
+    /// The confirmed parts of an attempt.
+    pub parts: Option<(Attempt, Vec<u8>)>,
+}
+
+/// What becomes of a download's open upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadFate {
+    /// Complete is about to be sent.
+    Completing,
+    /// It became the object.
+    Closed,
+    /// It is to be aborted.
+    Abort,
+}
+
+/// One multipart upload that is, or may be, ours in the bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadRow {
+    /// Its name in the table: a random text.
+    pub upload_row: String,
+    /// For which download.
+    pub download_id: DownloadId,
+    /// Under which key.
+    pub object_key: String,
+    /// Its id; none while it is being created, or when that was cut short.
+    pub multipart_id: Option<MultipartId>,
+    /// Whether it was aborted once already.
+    pub aborted_once: bool,
+}
+
+/// A client, as the store knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientRow {
+    /// Its id.
+    pub client_id: ClientId,
+    /// Its live link; none while it is offline.
+    pub connected_link: Option<LinkSeq>,
+    /// Since when it is connected, or not.
+    pub since: Option<Timestamp>,
+    /// When it was last heard of.
+    pub last_seen: Option<Timestamp>,
+    /// The agent's version.
+    pub agent_version: Option<String>,
+    /// Operating system and processor.
+    pub os: Option<String>,
+    /// Host name.
+    pub host: Option<String>,
+    /// When its token ends.
+    pub token_expires_at: Option<Timestamp>,
+}
+
+/// What an agent's `hello` tells the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Introduction {
+    /// The agent's version.
+    pub agent_version: String,
+    /// Operating system and processor.
+    pub os: String,
+    /// Host name.
+    pub host: String,
+    /// What else it says of itself.
+    pub facts: BTreeMap<String, String>,
+    /// When its token ends.
+    pub token_expires_at: Timestamp,
+}
+
+/// An `Idempotency-Key`, as it came with a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// Whose key.
+    pub operator: String,
+    /// The key.
+    pub key: String,
+    /// What the request hashes to.
+    pub body_hash: String,
+}
+
+/// What became of a new download.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Inserted {
+    /// It is on disk.
+    New,
+    /// The same request came before, and this is its download.
+    Before(DownloadId),
+    /// The same key came before with another request.
+    Mismatch,
+}
+
+/// Which downloads a list shows, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct DownloadFilter {
+    /// Of one client.
+    pub client_id: Option<ClientId>,
+    /// In one state.
+    pub state: Option<hoist_wire::State>,
+    /// Only those that are not final (`true`), or that are (`false`).
+    pub open: Option<bool>,
+    /// Only those older than this one.
+    pub before: Option<DownloadId>,
+}
+
+/// Which clients a list shows, by id.
+#[derive(Debug, Clone, Default)]
+pub struct ClientFilter {
+    /// Only those that are connected, or that are not.
+    pub connected: Option<bool>,
+    /// Only those whose id begins so.
+    pub prefix: Option<String>,
+    /// Only those behind this one.
+    pub after: Option<ClientId>,
+}
+
+/// Downloads that a client can be asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Due {
+    /// Oldest first.
+    pub ids: Vec<DownloadId>,
+    /// When the next one that waits for its time is due.
+    pub next_at: Option<Timestamp>,
+}

@@ -1,0 +1,177 @@
+//! Between records and columns: every conversion is written out.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use hoist_engine::life::{Failure, Life, Reason, Upload};
+use hoist_wire::{Attempt, ErrorCode, LinkSeq, State, Timestamp};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{ColumnIndex, Decode, Row, Type};
+
+use super::StoreError;
+use super::record::{ClientRow, FoundFile, Record, UploadRow};
+use crate::bucket::MultipartId;
+
+/// Reads the columns of one row, with errors that name the column.
+pub(super) struct Columns<'r, R>(pub(super) &'r R);
+
+impl<'r, R: Row> Columns<'r, R>
+where
+    &'static str: ColumnIndex<R>,
+    i64: Type<R::Database> + Decode<'r, R::Database>,
+    String: Type<R::Database> + Decode<'r, R::Database>,
+    Option<i64>: Type<R::Database> + Decode<'r, R::Database>,
+    Option<String>: Type<R::Database> + Decode<'r, R::Database>,
+{
+    fn get<T: Type<R::Database> + Decode<'r, R::Database>>(
+        &self,
+        name: &'static str,
+    ) -> Result<T, StoreError> {
+        self.0.try_get(name).map_err(|source| StoreError::Query { doing: name, source })
+    }
+
+    fn text(&self, name: &'static str) -> Result<String, StoreError> {
+        self.get(name)
+    }
+
+    fn maybe_text(&self, name: &'static str) -> Result<Option<String>, StoreError> {
+        self.get(name)
+    }
+
+    fn time(&self, name: &'static str) -> Result<Timestamp, StoreError> {
+        self.get(name).map(Timestamp)
+    }
+
+    fn maybe_time(&self, name: &'static str) -> Result<Option<Timestamp>, StoreError> {
+        self.get::<Option<i64>>(name).map(|ms| ms.map(Timestamp))
+    }
+
+    /// A count or size: never negative, or the row is damaged.
+    fn number(&self, name: &'static str) -> Result<u64, StoreError> {
+        let value: i64 = self.get(name)?;
+        u64::try_from(value).map_err(|_| StoreError::Corrupt { what: name, value: value.to_string() })
+    }
+
+    fn maybe_number(&self, name: &'static str) -> Result<Option<u64>, StoreError> {
+        if self.get::<Option<i64>>(name)?.is_none() { Ok(None) } else { self.number(name).map(Some) }
+    }
+
+    fn small(&self, name: &'static str) -> Result<u32, StoreError> {
+        let value = self.number(name)?;
+        u32::try_from(value).map_err(|_| StoreError::Corrupt { what: name, value: value.to_string() })
+    }
+
+    /// A text that must name something.
+    fn named<T: FromStr>(&self, name: &'static str) -> Result<T, StoreError> {
+        let value = self.text(name)?;
+        value.parse().map_err(|_| StoreError::Corrupt { what: name, value })
+    }
+
+    fn maybe_named<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, StoreError> {
+        if self.maybe_text(name)?.is_none() { Ok(None) } else { self.named(name).map(Some) }
+    }
+}
+
+/// Writes an unsigned number as the database's signed one. Nothing that we keep comes near 2^63.
+pub(super) fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Writes something by its name.
+pub(super) fn name<T: Display>(value: Option<T>) -> Option<String> {
+    value.map(|value| value.to_string())
+}
+
+/// Reads a download.
+pub(super) fn record(row: &SqliteRow) -> Result<Record, StoreError> {
+    let columns = Columns(row);
+    let found = match (columns.maybe_text("found_path")?, columns.maybe_text("file_name")?) {
+        (Some(path), Some(name)) => {
+            let modified_ms = columns.maybe_time("modified_ms")?.map_or(0, |time| time.0);
+            Some(FoundFile { path, name, modified_ms })
+        }
+        (Some(_) | None, Some(_) | None) => None,
+    };
+    let metadata = columns.text("metadata")?;
+    Ok(Record {
+        id: columns.named("id")?,
+        client_id: columns.named("client_id")?,
+        version: columns.number("version")?,
+        life: life(&columns)?,
+        file_path: columns.maybe_text("file_path")?,
+        found,
+        object_key: columns.maybe_text("object_key")?,
+        write_token: columns.text("write_token")?,
+        metadata: serde_json::from_str(&metadata)
+            .map_err(|_| StoreError::Corrupt { what: "metadata", value: metadata })?,
+        requested_by: columns.text("requested_by")?,
+        stored_bytes: columns.number("stored_bytes")?,
+        created_at: columns.time("created_at")?,
+        started_at: columns.maybe_time("started_at")?,
+        updated_at: columns.time("updated_at")?,
+        finished_at: columns.maybe_time("finished_at")?,
+    })
+}
+
+fn life(columns: &Columns<'_, SqliteRow>) -> Result<Life, StoreError> {
+    let state: State = columns.named("state")?;
+    let reason = match columns.maybe_named("reason_code")? {
+        Some(code) => Some(Reason {
+            code,
+            message: columns.maybe_text("reason_message")?.unwrap_or_default(),
+            since: columns.time("reason_since")?,
+            next_at: columns.time("next_at")?,
+        }),
+        None => None,
+    };
+    let upload = match (columns.maybe_number("part_size_bytes")?, columns.maybe_named("checksum")?) {
+        (Some(part_size_bytes), Some(checksum)) => Some(Upload { part_size_bytes, checksum }),
+        (Some(_) | None, Some(_) | None) => None,
+    };
+    let failure = columns.maybe_text("error_code")?.map(|code| Failure {
+        code: ErrorCode::from_name(&code),
+        message: columns.maybe_text("error_message").ok().flatten().unwrap_or_default(),
+    });
+    Ok(Life {
+        state,
+        reason,
+        attempt: Attempt(columns.small("attempt")?),
+        link: columns.maybe_number("link")?.map(LinkSeq),
+        changed_passes: columns.small("changed_passes")?,
+        on_change: columns.named("on_change")?,
+        expires_at: columns.time("expires_at")?,
+        size_bytes: columns.maybe_number("size_bytes")?,
+        upload,
+        crc64nvme: columns.maybe_named("crc64nvme")?,
+        absent_since: columns.maybe_time("absent_since")?,
+        proof: columns.maybe_named("proof")?,
+        failure,
+    })
+}
+
+/// Reads a client.
+pub(super) fn client(row: &SqliteRow) -> Result<ClientRow, StoreError> {
+    let columns = Columns(row);
+    Ok(ClientRow {
+        client_id: columns.named("client_id")?,
+        connected_link: columns.maybe_number("connected_link")?.map(LinkSeq),
+        since: columns.maybe_time("since")?,
+        last_seen: columns.maybe_time("last_seen")?,
+        agent_version: columns.maybe_text("agent_version")?,
+        os: columns.maybe_text("os")?,
+        host: columns.maybe_text("host")?,
+        token_expires_at: columns.maybe_time("token_expires_at")?,
+    })
+}
+
+/// Reads an upload.
+pub(super) fn upload(row: &SqliteRow) -> Result<UploadRow, StoreError> {
+    let columns = Columns(row);
+    Ok(UploadRow {
+        upload_row: columns.text("upload_row")?,
+        download_id: columns.named("download_id")?,
+        object_key: columns.text("object_key")?,
+        multipart_id: columns.maybe_text("multipart_id")?.map(MultipartId),
+        aborted_once: columns.number("aborted_once")? != 0,
+    })
+}

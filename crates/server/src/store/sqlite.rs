@@ -1,0 +1,499 @@
+//! The store on SQLite: one writer, several readers, WAL, and every commit flushed to the disk.
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hoist_wire::{Attempt, ClientId, DownloadId, LinkSeq, Timestamp};
+use sqlx::query::Query;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
+use sqlx::{Row, Sqlite, SqliteConnection, query};
+
+use super::record::{
+    Along, ClientFilter, ClientRow, DownloadFilter, Due, Idempotency, Inserted, Introduction, Record,
+    UploadFate, UploadRow,
+};
+use super::rows::{self, name, number};
+use super::{Store, StoreError};
+use crate::bucket::MultipartId;
+
+/// The store of one machine.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+/// How long a reader waits for the database's lock; the one writer never does.
+const BUSY: Duration = Duration::from_secs(10);
+
+impl SqliteStore {
+    /// Opens the database at `path`, which is made when it is not there.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] when the file cannot be used, [`StoreError::Migrate`] when a newer hoist made it.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY);
+        let open = |source| StoreError::Open { path: path.display().to_string(), source };
+        let pool =
+            |connections| SqlitePoolOptions::new().max_connections(connections).acquire_timeout(3 * BUSY);
+        let writer = pool(1).connect_with(options.clone()).await.map_err(open)?;
+        sqlx::migrate!().run(&writer).await.map_err(StoreError::Migrate)?;
+        let readers = pool(4).connect_with(options.read_only(true)).await.map_err(open)?;
+        Ok(Self { writer, readers })
+    }
+
+    async fn read_all(
+        &self,
+        doing: &'static str,
+        query: SqliteQuery<'_>,
+    ) -> Result<Vec<SqliteRow>, StoreError> {
+        query.fetch_all(&self.readers).await.map_err(at(doing))
+    }
+
+    async fn read_one(
+        &self,
+        doing: &'static str,
+        query: SqliteQuery<'_>,
+    ) -> Result<Option<SqliteRow>, StoreError> {
+        query.fetch_optional(&self.readers).await.map_err(at(doing))
+    }
+
+    /// Runs one statement, and tells how many rows it changed.
+    async fn write(&self, doing: &'static str, query: SqliteQuery<'_>) -> Result<u64, StoreError> {
+        query.execute(&self.writer).await.map(|done| done.rows_affected()).map_err(at(doing))
+    }
+}
+
+type SqliteQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
+
+/// Says what was being done when a statement failed.
+fn at(doing: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
+    move |source| StoreError::Query { doing, source }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.read_one("ping", query("select 1")).await.map(drop)
+    }
+
+    async fn open_link(
+        &self,
+        client: &ClientId,
+        who: &Introduction,
+        now: Timestamp,
+    ) -> Result<LinkSeq, StoreError> {
+        let facts = serde_json::to_string(&who.facts).unwrap_or_default();
+        let row = query(
+            "insert into clients (client_id, link_seq, connected_link, since, last_seen, agent_version, os, host, facts, \
+             token_expires_at, tokens_not_before) values ($1, 1, 1, $2, $2, $3, $4, $5, $6, $7, 0) \
+             on conflict (client_id) do update set link_seq = clients.link_seq + 1, connected_link = clients.link_seq + 1, \
+             since = excluded.since, last_seen = excluded.last_seen, agent_version = excluded.agent_version, \
+             os = excluded.os, host = excluded.host, facts = excluded.facts, token_expires_at = excluded.token_expires_at \
+             returning link_seq",
+        )
+        .bind(client.as_str())
+        .bind(now.0)
+        .bind(&who.agent_version)
+        .bind(&who.os)
+        .bind(&who.host)
+        .bind(facts)
+        .bind(who.token_expires_at.0)
+        .fetch_one(&self.writer)
+        .await
+        .map_err(at("open a link"))?;
+        let link: i64 = row.try_get("link_seq").map_err(at("link_seq"))?;
+        Ok(LinkSeq(link.unsigned_abs()))
+    }
+
+    async fn close_link(&self, client: &ClientId, link: LinkSeq, now: Timestamp) -> Result<(), StoreError> {
+        let close = query(
+            "update clients set connected_link = null, since = $3, last_seen = $3 \
+             where client_id = $1 and connected_link = $2",
+        );
+        self.write("close a link", close.bind(client.as_str()).bind(number(link.0)).bind(now.0))
+            .await
+            .map(drop)
+    }
+
+    async fn close_all_links(&self, now: Timestamp) -> Result<(), StoreError> {
+        let close =
+            query("update clients set connected_link = null, since = $1 where connected_link is not null");
+        self.write("close all links", close.bind(now.0)).await.map(drop)
+    }
+
+    async fn client(&self, client: &ClientId) -> Result<Option<ClientRow>, StoreError> {
+        let select = query("select * from clients where client_id = $1").bind(client.as_str());
+        self.read_one("read a client", select).await?.as_ref().map(rows::client).transpose()
+    }
+
+    async fn clients(&self, filter: &ClientFilter, limit: u32) -> Result<Vec<ClientRow>, StoreError> {
+        // A client id holds no character above '~', so this ends the range of a prefix.
+        let prefix = filter.prefix.clone().unwrap_or_default();
+        let select = query(
+            "select * from clients where client_id > $1 and client_id >= $2 and client_id <= $3 \
+             and ($4 is null or (connected_link is not null) = $4) order by client_id limit $5",
+        )
+        .bind(filter.after.as_ref().map_or("", ClientId::as_str))
+        .bind(&prefix)
+        .bind(format!("{prefix}~"))
+        .bind(filter.connected)
+        .bind(i64::from(limit));
+        self.read_all("list clients", select).await?.iter().map(rows::client).collect()
+    }
+
+    async fn insert(
+        &self,
+        record: &Record,
+        idempotency: Option<&Idempotency>,
+        max_open: u32,
+    ) -> Result<Option<Inserted>, StoreError> {
+        let mut tx = self.writer.begin_with("begin immediate").await.map_err(at("begin an insert"))?;
+        if let Some(key) = idempotency
+            && let Some(before) = earlier_request(&mut tx, key).await?
+        {
+            return Ok(Some(before));
+        }
+        let open = query(
+            "select count(*) as open from (select 1 from downloads where client_id = $1 \
+             and is_open = 1 limit $2)",
+        );
+        let row = open.bind(record.client_id.as_str()).bind(i64::from(max_open)).fetch_one(&mut *tx).await;
+        let open: i64 = row.and_then(|row| row.try_get("open")).map_err(at("count downloads"))?;
+        if open >= i64::from(max_open) {
+            return Ok(None);
+        }
+        bind_record(query(INSERT_RECORD), record).execute(&mut *tx).await.map_err(at("insert a download"))?;
+        if let Some(key) = idempotency {
+            let insert = query(
+                "insert into idempotency (operator, idempotency_key, body_hash, download_id, created_at) \
+                 values ($1, $2, $3, $4, $5)",
+            );
+            let insert =
+                insert.bind(&key.operator).bind(&key.key).bind(&key.body_hash).bind(record.id.to_string());
+            insert
+                .bind(record.created_at.0)
+                .execute(&mut *tx)
+                .await
+                .map_err(at("keep an idempotency key"))?;
+        }
+        tx.commit().await.map_err(at("commit a download"))?;
+        Ok(Some(Inserted::New))
+    }
+
+    async fn download(&self, id: DownloadId) -> Result<Option<Record>, StoreError> {
+        let select = query("select * from downloads where id = $1").bind(id.to_string());
+        self.read_one("read a download", select).await?.as_ref().map(rows::record).transpose()
+    }
+
+    async fn downloads(&self, filter: &DownloadFilter, limit: u32) -> Result<Vec<Record>, StoreError> {
+        let client = filter.client_id.as_ref().map(ClientId::as_str);
+        let before = filter.before.map_or_else(|| String::from("~"), |id| id.to_string());
+        let limit = i64::from(limit);
+        // Each shape has its own statement, so that each uses its own index.
+        let select = match (client, filter.state, filter.open) {
+            (Some(client), None, Some(true)) => query(
+                "select * from downloads where client_id = $1 and id < $2 \
+                 and is_open = 1 order by id limit $3",
+            )
+            .bind(client)
+            .bind(before)
+            .bind(limit),
+            (Some(client), state, open) => query(
+                "select * from downloads where client_id = $1 and id < $2 and ($3 is null or state = $3) \
+                 and ($4 is null or (is_open = 1) = $4) order by id desc limit $5",
+            )
+            .bind(client)
+            .bind(before)
+            .bind(name(state))
+            .bind(open)
+            .bind(limit),
+            (None, Some(state), _) => {
+                query("select * from downloads where state = $1 and id < $2 order by id desc limit $3")
+                    .bind(state.as_str())
+                    .bind(before)
+                    .bind(limit)
+            }
+            (None, None, _) => query("select * from downloads where id < $1 order by id desc limit $2")
+                .bind(before)
+                .bind(limit),
+        };
+        self.read_all("list downloads", select).await?.iter().map(rows::record).collect()
+    }
+
+    async fn save(&self, record: &Record, along: &Along) -> Result<bool, StoreError> {
+        let mut tx = self.writer.begin_with("begin immediate").await.map_err(at("begin a write"))?;
+        let done = bind_record(query(UPDATE_RECORD), record)
+            .execute(&mut *tx)
+            .await
+            .map_err(at("write a download"))?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        if let Some((attempt, parts)) = &along.parts {
+            let upsert = query(
+                "insert into parts (download_id, attempt, parts) values ($1, $2, $3) \
+                 on conflict (download_id) do update set attempt = excluded.attempt, parts = excluded.parts",
+            );
+            let upsert = upsert.bind(record.id.to_string()).bind(i64::from(attempt.0)).bind(parts);
+            upsert.execute(&mut *tx).await.map_err(at("write the parts"))?;
+        }
+        if record.life.state.is_final() {
+            let delete = query("delete from parts where download_id = $1").bind(record.id.to_string());
+            delete.execute(&mut *tx).await.map_err(at("drop the parts"))?;
+        }
+        if let Some(fate) = along.upload {
+            let update = query(match fate {
+                UploadFate::Completing => {
+                    "update uploads set status = 'completing', next_check_at = $2 where download_id = $1 \
+                     and status = 'open'"
+                }
+                UploadFate::Closed => {
+                    "update uploads set status = 'gone', next_check_at = $2 where download_id = $1 \
+                     and status in ('open', 'completing')"
+                }
+                UploadFate::Abort => {
+                    "update uploads set status = 'aborting', next_check_at = $2 where download_id = $1 \
+                     and status in ('creating', 'open', 'completing')"
+                }
+            });
+            let update = update.bind(record.id.to_string()).bind(record.updated_at.0);
+            update.execute(&mut *tx).await.map_err(at("write an upload's fate"))?;
+        }
+        tx.commit().await.map_err(at("commit a write"))?;
+        Ok(true)
+    }
+
+    async fn parts(&self, id: DownloadId) -> Result<Option<(Attempt, Vec<u8>)>, StoreError> {
+        let select = query("select attempt, parts from parts where download_id = $1").bind(id.to_string());
+        let Some(row) = self.read_one("read the parts", select).await? else { return Ok(None) };
+        let attempt: i64 = row.try_get("attempt").map_err(at("attempt"))?;
+        let parts: Vec<u8> = row.try_get("parts").map_err(at("parts"))?;
+        Ok(Some((Attempt(u32::try_from(attempt).unwrap_or(0)), parts)))
+    }
+
+    async fn due(&self, client: &ClientId, now: Timestamp, limit: u32) -> Result<Due, StoreError> {
+        let select = query(DUE).bind(client.as_str()).bind(now.0).bind(i64::from(limit));
+        let ids = self.read_all("find due downloads", select).await?;
+        let next = self
+            .read_one("find the next due time", query(NEXT_DUE).bind(client.as_str()).bind(now.0))
+            .await?;
+        let next_at: Option<i64> = match next {
+            Some(row) => row.try_get("next_at").map_err(at("next_at"))?,
+            None => None,
+        };
+        Ok(Due { ids: ids.iter().map(id_of).collect::<Result<_, _>>()?, next_at: next_at.map(Timestamp) })
+    }
+
+    async fn overdue(&self, now: Timestamp, limit: u32) -> Result<Vec<DownloadId>, StoreError> {
+        let select = query(OVERDUE);
+        let rows = self.read_all("find overdue downloads", select.bind(now.0).bind(i64::from(limit))).await?;
+        rows.iter().map(id_of).collect()
+    }
+
+    async fn completing(&self, after: Option<DownloadId>, limit: u32) -> Result<Vec<DownloadId>, StoreError> {
+        let select =
+            query("select id from downloads where state = 'completing' and id > $1 order by id limit $2");
+        let after = name(after).unwrap_or_default();
+        let rows =
+            self.read_all("find completing downloads", select.bind(after).bind(i64::from(limit))).await?;
+        rows.iter().map(id_of).collect()
+    }
+
+    async fn upload_creating(&self, row: &UploadRow) -> Result<bool, StoreError> {
+        let insert = query(
+            "insert into uploads (upload_row, download_id, object_key, multipart_id, status, aborted_once, next_check_at) \
+             select $1, id, $3, null, 'creating', 0, 0 from downloads where id = $2 and state = 'uploading'",
+        );
+        let insert = insert.bind(&row.upload_row).bind(row.download_id.to_string()).bind(&row.object_key);
+        Ok(self.write("note an upload", insert).await? == 1)
+    }
+
+    async fn upload_open(&self, upload_row: &str, multipart_id: &MultipartId) -> Result<bool, StoreError> {
+        let mut tx = self.writer.begin_with("begin immediate").await.map_err(at("begin an upload"))?;
+        let update =
+            query("update uploads set multipart_id = $2 where upload_row = $1 and multipart_id is null");
+        update
+            .bind(upload_row)
+            .bind(&multipart_id.0)
+            .execute(&mut *tx)
+            .await
+            .map_err(at("note an upload's id"))?;
+        let open = query("update uploads set status = 'open' where upload_row = $1 and status = 'creating'");
+        let done = open.bind(upload_row).execute(&mut *tx).await.map_err(at("note an open upload"))?;
+        tx.commit().await.map_err(at("commit an upload"))?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn upload_of(&self, id: DownloadId) -> Result<Option<UploadRow>, StoreError> {
+        // The newest row wins: an older one that is still open was made by a node that lost its guard.
+        let select = query(
+            "select * from uploads where download_id = $1 and status in ('creating', 'open', 'completing') \
+             order by rowid desc limit 1",
+        );
+        self.read_one("read an upload", select.bind(id.to_string()))
+            .await?
+            .as_ref()
+            .map(rows::upload)
+            .transpose()
+    }
+
+    async fn upload_unwanted(&self, upload_row: &str, now: Timestamp) -> Result<(), StoreError> {
+        let update = query(
+            "update uploads set status = 'aborting', next_check_at = $2 where upload_row = $1 \
+             and status in ('creating', 'open')",
+        );
+        self.write("note an unwanted upload", update.bind(upload_row).bind(now.0)).await.map(drop)
+    }
+
+    async fn uploads_to_abort(&self, now: Timestamp, limit: u32) -> Result<Vec<UploadRow>, StoreError> {
+        let select = query(
+            "select * from uploads where status = 'aborting' and next_check_at <= $1 order by next_check_at limit $2",
+        );
+        let rows = self.read_all("find uploads to abort", select.bind(now.0).bind(i64::from(limit))).await?;
+        rows.iter().map(rows::upload).collect()
+    }
+
+    async fn upload_aborted(
+        &self,
+        upload_row: &str,
+        aborted_once: bool,
+        next_check_at: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let update = match next_check_at {
+            Some(at) => query(
+                "update uploads set aborted_once = $2, next_check_at = $3 where upload_row = $1 and status = 'aborting'",
+            )
+            .bind(upload_row)
+            .bind(i64::from(aborted_once))
+            .bind(at.0),
+            None => query("update uploads set status = 'gone' where upload_row = $1 and status = 'aborting'")
+                .bind(upload_row),
+        };
+        self.write("note an abort", update).await.map(drop)
+    }
+
+    async fn forget_idempotency(&self, before: Timestamp) -> Result<(), StoreError> {
+        let delete = query("delete from idempotency where created_at < $1").bind(before.0);
+        self.write("forget idempotency keys", delete).await.map(drop)
+    }
+
+    async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let select = query("select value from settings where name = $1").bind(name);
+        let row = self.read_one("read a setting", select).await?;
+        row.map(|row| row.try_get("value").map_err(at("value"))).transpose()
+    }
+
+    async fn set_setting(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        let upsert = query(
+            "insert into settings (name, value) values ($1, $2) on conflict (name) do update set value = excluded.value",
+        );
+        self.write("keep a setting", upsert.bind(name).bind(value)).await.map(drop)
+    }
+}
+
+// `is_open = 1` and no state by `=`: else a client's whole past is read, or all that is queued for anybody.
+const DUE: &str = "select id from downloads where client_id = $1 and is_open = 1 \
+     and state <> 'completing' and not (state = 'queued' and reason_code not in ('client_offline', 'client_busy') and next_at > $2) \
+     order by id limit $3";
+
+const NEXT_DUE: &str = "select min(next_at) as next_at from downloads where client_id = $1 and \
+     is_open = 1 and state <> 'uploading' and state <> 'completing' and reason_code not in ('client_offline', 'client_busy') and next_at > $2";
+
+/// Deadlines have an index of their own.
+const OVERDUE: &str =
+    "select id from downloads where expires_at <= $1 and is_open = 1 order by expires_at limit $2";
+
+const INSERT_RECORD: &str = "insert into downloads (id, client_id, version, state, reason_code, reason_message, \
+     reason_since, next_at, attempt, link, changed_passes, on_change, expires_at, size_bytes, part_size_bytes, checksum, \
+     crc64nvme, absent_since, proof, error_code, error_message, file_path, found_path, file_name, modified_ms, \
+     object_key, write_token, metadata, requested_by, stored_bytes, created_at, started_at, updated_at, finished_at, is_open) \
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, \
+     $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35)";
+
+const UPDATE_RECORD: &str = "update downloads set version = version + 1, client_id = $2, state = $4, reason_code = $5, \
+     reason_message = $6, reason_since = $7, next_at = $8, attempt = $9, link = $10, changed_passes = $11, \
+     on_change = $12, expires_at = $13, size_bytes = $14, part_size_bytes = $15, checksum = $16, crc64nvme = $17, \
+     absent_since = $18, proof = $19, error_code = $20, error_message = $21, file_path = $22, found_path = $23, \
+     file_name = $24, modified_ms = $25, object_key = $26, write_token = $27, metadata = $28, requested_by = $29, \
+     stored_bytes = $30, created_at = $31, started_at = $32, updated_at = $33, finished_at = $34, is_open = $35 \
+     where id = $1 and version = $3";
+
+fn bind_record<'q>(query: SqliteQuery<'q>, record: &'q Record) -> SqliteQuery<'q> {
+    let life = &record.life;
+    let reason = life.reason.as_ref();
+    let failure = life.failure.as_ref();
+    let found = record.found.as_ref();
+    query
+        .bind(record.id.to_string())
+        .bind(record.client_id.as_str())
+        .bind(number(record.version))
+        .bind(life.state.as_str())
+        .bind(reason.map(|reason| reason.code.as_str()))
+        .bind(reason.map(|reason| reason.message.as_str()))
+        .bind(reason.map(|reason| reason.since.0))
+        .bind(reason.map(|reason| reason.next_at.0))
+        .bind(i64::from(life.attempt.0))
+        .bind(life.link.map(|link| number(link.0)))
+        .bind(i64::from(life.changed_passes))
+        .bind(life.on_change.as_str())
+        .bind(life.expires_at.0)
+        .bind(life.size_bytes.map(number))
+        .bind(life.upload.map(|upload| number(upload.part_size_bytes)))
+        .bind(life.upload.map(|upload| upload.checksum.as_str()))
+        .bind(name(life.crc64nvme))
+        .bind(life.absent_since.map(|time| time.0))
+        .bind(life.proof.map(hoist_wire::ChecksumKind::as_str))
+        .bind(failure.map(|failure| failure.code.as_str()))
+        .bind(failure.map(|failure| failure.message.as_str()))
+        .bind(record.file_path.as_deref())
+        .bind(found.map(|found| found.path.as_str()))
+        .bind(found.map(|found| found.name.as_str()))
+        .bind(found.map(|found| found.modified_ms))
+        .bind(record.object_key.as_deref())
+        .bind(&record.write_token)
+        .bind(serde_json::to_string(&record.metadata).unwrap_or_default())
+        .bind(&record.requested_by)
+        .bind(number(record.stored_bytes))
+        .bind(record.created_at.0)
+        .bind(record.started_at.map(|time| time.0))
+        .bind(record.updated_at.0)
+        .bind(record.finished_at.map(|time| time.0))
+        .bind(i64::from(!life.state.is_final()))
+}
+
+/// Finds the download of an earlier request with the same key.
+async fn earlier_request(
+    tx: &mut SqliteConnection,
+    key: &Idempotency,
+) -> Result<Option<Inserted>, StoreError> {
+    let select =
+        query("select body_hash, download_id from idempotency where operator = $1 and idempotency_key = $2");
+    let row =
+        select.bind(&key.operator).bind(&key.key).fetch_optional(tx).await.map_err(at("find a request"))?;
+    let Some(row) = row else { return Ok(None) };
+    let body_hash: String = row.try_get("body_hash").map_err(at("body_hash"))?;
+    if body_hash != key.body_hash {
+        return Ok(Some(Inserted::Mismatch));
+    }
+    let id: String = row.try_get("download_id").map_err(at("download_id"))?;
+    let id = id.parse().map_err(|_| StoreError::Corrupt { what: "download id", value: id })?;
+    Ok(Some(Inserted::Before(id)))
+}
+
+fn id_of(row: &SqliteRow) -> Result<DownloadId, StoreError> {
+    let id: String = row.try_get("id").map_err(at("id"))?;
+    id.parse().map_err(|_| StoreError::Corrupt { what: "download id", value: id })
+}
+
+#[cfg(test)]
+mod tests;

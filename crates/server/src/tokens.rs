@@ -1,0 +1,221 @@
+//! Tokens: signing and checking. HS256 with secrets that rotate by `kid`.
+//!
+//! Deliberately absent: who may do what. A token says who somebody is; routes say what they need.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hoist_wire::claims::Claims;
+use hoist_wire::rest::Scope;
+use hoist_wire::{AGENT_AUDIENCE, ClientId, OPERATOR_AUDIENCE, Sealed, Timestamp};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+
+use crate::clock::{World, random_id};
+
+/// Longest token that is looked at, in bytes.
+const MAX_TOKEN_BYTES: usize = 4096;
+
+/// Why a token is not accepted. What it says is for the log and for whoever holds the token.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// Not a token, not ours, or of another algorithm.
+    #[error(
+        "the token is not valid: it was not signed with this server's JWT_SECRET, or for another audience"
+    )]
+    Invalid,
+    /// Its time has passed.
+    #[error("the token expired at {0}: ask for a new one with `hoist token`")]
+    Expired(Timestamp),
+    /// An agent's token whose subject is no client id.
+    #[error("the token's subject is no client id")]
+    Subject,
+    /// Signing failed.
+    #[error("the token cannot be signed")]
+    Signing(#[source] jsonwebtoken::errors::Error),
+}
+
+struct Secret {
+    /// Names the secret without telling it: eight hexadecimal digits of its SHA-256.
+    kid: String,
+    signs: EncodingKey,
+    checks: DecodingKey,
+}
+
+/// Signs and checks tokens.
+pub struct Tokens {
+    secrets: Vec<Secret>,
+    world: Arc<dyn World>,
+}
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokens").field("secrets", &self.secrets.len()).finish_non_exhaustive()
+    }
+}
+
+impl Tokens {
+    /// Takes the secrets: the first signs, all check.
+    pub fn new(secrets: &[SecretString], world: Arc<dyn World>) -> Self {
+        let secret = |secret: &SecretString| {
+            let bytes = secret.expose_secret().as_bytes();
+            let kid = Sha256::digest(bytes).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+            Secret { kid, signs: EncodingKey::from_secret(bytes), checks: DecodingKey::from_secret(bytes) }
+        };
+        Self { secrets: secrets.iter().map(secret).collect(), world }
+    }
+
+    /// Makes the token of an agent.
+    ///
+    /// # Errors
+    /// [`TokenError::Signing`].
+    pub fn for_agent(&self, client: &ClientId, ttl: Duration) -> Result<(Sealed, Timestamp), TokenError> {
+        self.sign(client.as_str(), AGENT_AUDIENCE, Vec::new(), ttl)
+    }
+
+    /// Makes the token of an operator.
+    ///
+    /// # Errors
+    /// [`TokenError::Signing`].
+    pub fn for_operator(
+        &self,
+        name: &str,
+        scopes: Vec<Scope>,
+        ttl: Duration,
+    ) -> Result<(Sealed, Timestamp), TokenError> {
+        self.sign(name, OPERATOR_AUDIENCE, scopes, ttl)
+    }
+
+    fn sign(
+        &self,
+        sub: &str,
+        aud: &str,
+        scopes: Vec<Scope>,
+        ttl: Duration,
+    ) -> Result<(Sealed, Timestamp), TokenError> {
+        let iat = self.now_secs();
+        let exp = iat.saturating_add(ttl.as_secs());
+        let jti = random_id(&*self.world);
+        let claims = Claims { sub: sub.to_owned(), aud: aud.to_owned(), exp, iat, jti, scopes };
+        let Some(secret) = self.secrets.first() else { return Err(TokenError::Invalid) };
+        let header = Header { kid: Some(secret.kid.clone()), ..Header::new(Algorithm::HS256) };
+        let token = encode(&header, &claims, &secret.signs).map_err(TokenError::Signing)?;
+        Ok((Sealed::new(token), at(exp)))
+    }
+
+    /// Checks an agent's token.
+    ///
+    /// # Errors
+    /// [`TokenError`] when it is not an agent's, not ours, or too old.
+    pub fn agent(&self, token: &str) -> Result<(ClientId, Claims), TokenError> {
+        let claims = self.check(token, AGENT_AUDIENCE)?;
+        let client = claims.sub.parse().map_err(|_| TokenError::Subject)?;
+        Ok((client, claims))
+    }
+
+    /// Checks an operator's token.
+    ///
+    /// # Errors
+    /// [`TokenError`] when it is not an operator's, not ours, or too old.
+    pub fn operator(&self, token: &str) -> Result<Claims, TokenError> {
+        self.check(token, OPERATOR_AUDIENCE)
+    }
+
+    fn check(&self, token: &str, audience: &str) -> Result<Claims, TokenError> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(TokenError::Invalid);
+        }
+        let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
+        // The algorithm is ours; the header may only choose among our secrets.
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_audience(&[audience]);
+        validation.set_required_spec_claims(&["exp", "aud", "sub"]);
+        validation.validate_exp = false;
+        let named = |secret: &&Secret| header.kid.as_ref().is_none_or(|kid| *kid == secret.kid);
+        let claims = self
+            .secrets
+            .iter()
+            .filter(named)
+            .find_map(|secret| decode::<Claims>(token, &secret.checks, &validation).ok())
+            .ok_or(TokenError::Invalid)?
+            .claims;
+        if claims.exp <= self.now_secs() { Err(TokenError::Expired(at(claims.exp))) } else { Ok(claims) }
+    }
+
+    fn now_secs(&self) -> u64 {
+        u64::try_from(self.world.now().0 / 1000).unwrap_or(0)
+    }
+}
+
+/// Gives a token's time as a moment.
+pub fn at(secs: u64) -> Timestamp {
+    Timestamp::default().plus_secs(secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::RealWorld;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn tokens(secrets: &[&str]) -> Tokens {
+        let secrets: Vec<_> = secrets.iter().map(|secret| SecretString::from(secret.repeat(32))).collect();
+        Tokens::new(&secrets, Arc::new(RealWorld))
+    }
+
+    fn client() -> ClientId {
+        "restaurant-1".parse().unwrap()
+    }
+
+    #[test]
+    fn a_token_says_whose_it_is_and_only_there() {
+        let tokens = tokens(&["a"]);
+        let (agent, _) = tokens.for_agent(&client(), DAY).unwrap();
+        assert_eq!(tokens.agent(agent.open()).unwrap().0, client());
+        assert!(tokens.operator(agent.open()).is_err());
+        let (operator, _) = tokens.for_operator("ops", vec![Scope::Read], DAY).unwrap();
+        assert_eq!(tokens.operator(operator.open()).unwrap().scopes, [Scope::Read]);
+        assert!(tokens.agent(operator.open()).is_err());
+    }
+
+    #[test]
+    fn secrets_rotate() {
+        let (before, _) = tokens(&["a"]).for_agent(&client(), DAY).unwrap();
+        assert!(tokens(&["b", "a"]).agent(before.open()).is_ok());
+        assert!(tokens(&["b"]).agent(before.open()).is_err());
+    }
+
+    #[test]
+    fn a_token_without_kid_is_tried_with_every_secret() {
+        let secret = "a".repeat(32);
+        let claims = Claims {
+            sub: String::from("restaurant-1"),
+            aud: AGENT_AUDIENCE.to_owned(),
+            exp: u64::MAX,
+            iat: 0,
+            jti: String::from("j"),
+            scopes: Vec::new(),
+        };
+        let sign =
+            |header: &Header| encode(header, &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap();
+        assert!(tokens(&["b", "a"]).agent(&sign(&Header::new(Algorithm::HS256))).is_ok());
+        assert!(
+            tokens(&["a"]).agent(&sign(&Header::new(Algorithm::HS512))).is_err(),
+            "the algorithm is ours"
+        );
+    }
+
+    #[test]
+    fn an_old_a_foreign_and_an_unsigned_token_are_refused() {
+        let tokens = tokens(&["a"]);
+        let (old, _) = tokens.for_agent(&client(), Duration::ZERO).unwrap();
+        assert!(matches!(tokens.agent(old.open()), Err(TokenError::Expired(_))));
+        // {"alg":"none","typ":"JWT"} . {"sub":"restaurant-1","aud":"hoist-agent","exp":9999999999,"iat":0,"jti":"j"}
+        let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiJyZXN0YXVyYW50LTEiLCJhdWQiOiJob2lzdC1hZ2VudCIsImV4cCI6OTk5OTk5OTk5OSwiaWF0IjowLCJqdGkiOiJqIn0.";
+        for bad in ["", "x", "a.b.c", none, &"x".repeat(5000)] {
+            assert!(matches!(tokens.agent(bad), Err(TokenError::Invalid)), "{bad:.20}");
+        }
+    }
+}
