@@ -1,0 +1,204 @@
+//! How things are written for people: sizes, times, and text from elsewhere that must not steer a terminal.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use hoist_wire::rest::Download;
+use hoist_wire::{ReasonCode, Timestamp};
+
+/// Prints a line on stdout; a reader that went away (`| head`) is no error.
+pub(crate) fn print(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// Prints a line on stderr.
+pub(crate) fn note(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Tells whether a terminal could take the character for a command, or show text in another order for it.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Escapes what could steer a terminal: names of files and messages come from sites.
+pub(crate) fn safe(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unsafe(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Escapes the same in JSON, whose meaning stays: such characters are legal only inside its strings.
+pub(crate) fn safe_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.trim_end().chars() {
+        if is_unsafe(c) && !matches!(c, '\n' | '\r' | '\t') {
+            // All of them lie in the basic plane: one \uXXXX each.
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Writes a number of bytes: `999 B`, `5.0 MiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let power = usize::try_from(bytes.ilog2() / 10).unwrap_or(0).min(UNITS.len());
+    // In tenths, rounded down, so that 100 % is shown only for all of it.
+    let tenths = (u128::from(bytes) * 10) >> (10 * power);
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[power - 1])
+}
+
+/// Writes a length of time by its two largest units: `45s`, `3m20s`, `2h05m`, `3d04h`.
+pub(crate) fn span(secs: u64) -> String {
+    match secs {
+        0..60 => format!("{secs}s"),
+        60..3600 => format!("{}m{:02}s", secs / 60, secs % 60),
+        3600..86_400 => format!("{}h{:02}m", secs / 3600, secs % 3600 / 60),
+        _ => format!("{}d{:02}h", secs / 86_400, secs % 86_400 / 3600),
+    }
+}
+
+/// Writes a moment that may be unknown.
+pub(crate) fn moment(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| "-".to_owned(), |at| at.to_string())
+}
+
+/// Tells whether a download for this reason moves by itself right now.
+fn is_moving(reason: ReasonCode) -> bool {
+    matches!(
+        reason,
+        ReasonCode::Starting
+            | ReasonCode::Hashing
+            | ReasonCode::Sending
+            | ReasonCode::Completing
+            | ReasonCode::Verifying
+    )
+}
+
+/// Writes how many bytes went, how fast they go and how long the rest takes.
+pub(crate) fn progress(download: &Download) -> String {
+    let Some(total) = download.size_bytes else { return String::new() };
+    let sent = download.sent_bytes.min(total);
+    let percent = if total == 0 { 100 } else { u128::from(sent) * 100 / u128::from(total) };
+    let mut text = format!("{} of {} ({percent}%)", size(sent), size(total));
+    if let Some(rate) = download.rate_bytes_per_sec.filter(|rate| *rate > 0) {
+        let _ = write!(text, ", {}/s, {} left", size(rate), span((total - sent).div_ceil(rate)));
+    }
+    text
+}
+
+/// Writes where a download is: its state, its bytes and, when it waits, why and what happens next.
+pub(crate) fn standing(download: &Download) -> String {
+    let mut text = download.state.to_string();
+    if let Some(reason) = download.reason {
+        let _ = write!(text, ": {reason}");
+        if !is_moving(reason) {
+            if let Some(message) = &download.reason_message {
+                let _ = write!(text, " ({})", safe(message));
+            }
+            if let Some(next) = &download.next_step {
+                let _ = write!(text, "; next: {}", safe(next));
+            }
+            if let Some(at) = download.next_at {
+                let _ = write!(text, ", by {at}");
+            }
+        }
+    }
+    let progress = progress(download);
+    if !download.state.is_final() && !progress.is_empty() {
+        let _ = write!(text, "; {progress}");
+    }
+    text
+}
+
+/// Writes all that a person wants to know of one download.
+pub(crate) fn card(download: &Download) -> String {
+    let mut text = format!("download   {}\nclient     {}\n", download.id, download.client_id);
+    let mut row = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:<10} {}", safe(value));
+    };
+    row("file", download.file_path.as_deref().unwrap_or("(the agent's FILE_PATH)"));
+    row("state", &standing(download));
+    if let Some(error) = &download.error {
+        row("error", &format!("{} ({})", error.message, error.code));
+    }
+    if let Some(bytes) = download.size_bytes {
+        row("size", &format!("{bytes} bytes"));
+    }
+    if let Some(key) = &download.object_key {
+        row("object", &format!("s3://{}/{key}", download.bucket));
+    }
+    if let Some(sum) = &download.checksum_crc64nvme {
+        row("crc64nvme", sum);
+    }
+    if let Some(proof) = download.proof {
+        row("proof", proof.as_str());
+    }
+    for (name, value) in &download.metadata {
+        row("metadata", &format!("{name}={value}"));
+    }
+    row("requested", &format!("{} by {}", download.created_at, download.requested_by));
+    match download.finished_at {
+        Some(at) => row("finished", &at.to_string()),
+        None => row("expires", &download.expires_at.to_string()),
+    }
+    text.trim_end().to_owned()
+}
+
+/// Writes rows below each other, every column as wide as its widest cell.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let cells: Vec<Vec<String>> = std::iter::once(head.iter().map(|cell| (*cell).to_owned()).collect())
+        .chain(rows.iter().map(|row| row.iter().map(|cell| safe(cell)).collect()))
+        .collect();
+    let width = |column: usize| {
+        cells.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let padded: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    cells.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_elsewhere_steers_the_terminal() {
+        assert_eq!(safe("a\u{1b}[2Jb\nc\u{202e}d\u{9b}"), "a\\u{1b}[2Jb\\nc\\u{202e}d\\u{9b}");
+        assert_eq!(safe("Tagesbericht März/日本.txt"), "Tagesbericht März/日本.txt");
+        let json = serde_json::to_string("\u{9b}31m\u{202e}x").unwrap();
+        assert_eq!(safe_json(&json), "\"\\u009b31m\\u202ex\"");
+        let back: String = serde_json::from_str(&safe_json(&json)).unwrap();
+        assert_eq!(back, "\u{9b}31m\u{202e}x");
+    }
+
+    #[test]
+    fn sizes_and_times_are_short() {
+        let sizes = [0, 1023, 1024, 1536, 104_857_600, u64::MAX].map(size);
+        assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "100.0 MiB", "16383.9 PiB"]);
+        assert_eq!([0, 59, 200, 7500, 273_600].map(span), ["0s", "59s", "3m20s", "2h05m", "3d04h"]);
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["long".to_owned(), "\u{7}".to_owned()]];
+        assert_eq!(table(&["ID", "N"], &rows), "ID    N\na     1\nlong  \\u{7}");
+    }
+}
