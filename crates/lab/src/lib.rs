@@ -1,0 +1,29 @@
+//! Test harness: the real programs on free ports, S3 servers, a scripted agent, a proxy before the bucket.
+//!
+//! Deliberately absent: any knowledge of the programs' insides. The fixtures start them as a site or an operator does,
+//! speak REST, the wire and S3 to them, and panic when something is wrong: only tests use them.
+
+pub mod agent;
+pub mod binaries;
+pub mod book;
+pub mod cli;
+pub mod jwt;
+pub mod operator;
+mod program;
+pub mod proxy;
+pub mod s3;
+pub mod scene;
+pub mod scripted;
+pub mod server;
+pub mod site;
+pub mod storage;
+pub mod wait;
+
+pub use agent::AgentProcess;
+pub use operator::{Operator, Reply, http};
+pub use proxy::Proxy;
+pub use scene::Scene;
+pub use scripted::ScriptedAgent;
+pub use server::ServerProcess;
+pub use site::Site;
+pub use wait::{WITHIN, eventually};
