@@ -114,6 +114,12 @@ impl Roots {
                 format!("{shown} has {size} bytes, over this site's limit of {limit} (--max-file-size)"),
             ));
         }
+        if !has_its_size(&file, &identity) {
+            let message = format!(
+                "{shown} does not have the size that it shows, as files in /proc and /sys do: only files on a disk can be sent"
+            );
+            return Err(refusal(ErrorCode::NotARegularFile, message));
+        }
         let resolved = platform::resolved_path(&file).unwrap_or_else(|| PathBuf::from(&shown));
         let utf8 = |text: Option<&str>| {
             text.map(str::to_owned).ok_or_else(|| {
@@ -176,6 +182,19 @@ impl Roots {
             Some((root, if named || rest.starts_with("..") { rest.to_owned() } else { PathBuf::from(".") }))
         })
     }
+}
+
+/// Tells whether a file ends where its size says. One that was cut or grew just now is left to whoever reads it, and so is
+/// one that cannot be read.
+fn has_its_size(file: &File, identity: &Identity) -> bool {
+    let mut byte = [0];
+    let read = |byte: &mut [u8], offset| platform::read_at(file, byte, offset);
+    let size = identity.size_bytes;
+    let ends = match size {
+        0 => read(&mut byte, 0).ok() != Some(1),
+        size => read(&mut byte, size - 1).ok() != Some(0),
+    };
+    ends || file.metadata().map_or(true, |meta| meta.len() != size)
 }
 
 fn open_below(root: &Root, rest: &Path, asked: &str) -> Result<File, NotGiven> {
@@ -308,6 +327,13 @@ mod tests {
 
     fn code(roots: &Roots, asked: &str) -> Result<String, ErrorCode> {
         roots.open(Some(asked)).map(|file| file.name).map_err(|not_given| not_given.code)
+    }
+
+    #[test]
+    fn a_file_whose_size_is_a_lie_is_no_file() {
+        let roots = Roots::new(&[PathBuf::from("/proc")], None, None).unwrap();
+        let refused = roots.open(Some("/proc/cpuinfo")).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::NotARegularFile, "{refused}");
     }
 
     #[test]

@@ -144,8 +144,13 @@ impl Tokens {
     }
 
     fn now_secs(&self) -> u64 {
-        u64::try_from(self.world.now().0 / 1000).unwrap_or(0)
+        secs(self.world.now())
     }
+}
+
+/// Gives a moment as a token's time.
+pub fn secs(moment: Timestamp) -> u64 {
+    u64::try_from(moment.0 / 1000).unwrap_or(0)
 }
 
 /// Gives a token's time as a moment.

@@ -167,6 +167,11 @@ impl ErrorCode {
         }
     }
 
+    /// Tells whether an agent may refuse with this code: it is of the first kind in the list, or of a newer version.
+    pub fn is_of_agents(self) -> bool {
+        self <= Self::Unsupported || matches!(self, Self::Internal | Self::Unknown)
+    }
+
     /// Tells whether an agent's refusal with this code is for now, so that it is asked again.
     pub fn is_retryable(self) -> bool {
         matches!(
@@ -199,5 +204,12 @@ mod tests {
         assert_eq!(ErrorCode::FileChangesTooOften.as_str(), "file_changes_too_often");
         assert_eq!(ErrorCode::from_name("file_not_found"), ErrorCode::FileNotFound);
         assert_eq!(ErrorCode::from_name("of_a_newer_version"), ErrorCode::Unknown);
+    }
+
+    #[test]
+    fn an_agent_cannot_speak_for_the_server() {
+        use ErrorCode::{Cancelled, Expired, FileNotFound, Internal, Unauthorized, Unproven, Unsupported};
+        assert!([FileNotFound, Unsupported, Internal].into_iter().all(ErrorCode::is_of_agents));
+        assert!(![Unproven, Expired, Cancelled, Unauthorized].into_iter().any(ErrorCode::is_of_agents));
     }
 }

@@ -40,6 +40,9 @@ use progress::Meter;
 use put::{Idle, PutError};
 use reader::{ReadError, Source};
 
+/// Shortest wait before a part is asked for again, whatever the server says.
+const MIN_WAIT: Duration = Duration::from_millis(100);
+
 /// Longest wait that storage or the server can ask for.
 const MAX_WAIT: Duration = Duration::from_secs(15 * 60);
 
@@ -315,7 +318,7 @@ impl Upload {
                     accepted.ledger.stored(part.number);
                 }
                 Answer::Wait(wait) => {
-                    let retry = now + Duration::from_millis(wait.retry_in_ms).min(MAX_WAIT);
+                    let retry = now + Duration::from_millis(wait.retry_in_ms).clamp(MIN_WAIT, MAX_WAIT);
                     accepted.ledger.wait(part.number, retry);
                     self.meter.waiting(wait.code, "the server asks to wait", now, retry);
                 }
@@ -332,6 +335,11 @@ impl Upload {
         };
         let old_at = ledger::old_at(now, Duration::from_secs(grant.expires_in_secs.into()));
         match check_grant(grant, len) {
+            // Old when it comes: the next one may be better, and is not asked for in a circle.
+            Ok(_) if old_at <= now => {
+                accepted.ledger.wait(number, now + MIN_WAIT);
+                return Ok(());
+            }
             Ok(to) => accepted.ledger.grant(number, to, old_at),
             Err(forbidden) => {
                 return Err(self.refuse(ErrorCode::StorageNotAllowed, &forbidden.to_string(), None));

@@ -26,9 +26,15 @@ pub(super) fn object_key(prefix: &str, record: &Record, file_name: &str) -> Stri
     format!("{head}{}", cut(&safe(file_name), room))
 }
 
-/// Control characters cannot be written in S3's XML, and a slash would make a folder.
+/// What S3's XML cannot carry (XML 1.0, `Char`) would make an upload that cannot be listed, and a slash a folder. Marks that
+/// turn the direction of writing would show another name than the one that it is.
 fn safe(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() || matches!(c, '/' | '\\') { '_' } else { c }).collect()
+    let bad = |c: char| {
+        c.is_control()
+            || matches!(c, '/' | '\\' | '\u{fffe}' | '\u{ffff}' | '\u{200e}' | '\u{200f}')
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    name.chars().map(|c| if bad(c) { '_' } else { c }).collect()
 }
 
 fn cut(text: &str, bytes: usize) -> &str {
@@ -117,7 +123,9 @@ mod tests {
 
     #[test]
     fn what_xml_cannot_carry_is_replaced() {
-        assert!(object_key("p", &record("/x"), "a\nb/c").ends_with("-a_b_c"));
+        for name in ["a\nb/c", "a\u{fffe}b\u{ffff}c", "a\u{202e}b\u{2066}c"] {
+            assert!(object_key("p", &record("/x"), name).ends_with("-a_b_c"), "{name:?}");
+        }
     }
 
     #[test]

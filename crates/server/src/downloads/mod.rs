@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use crate::bucket::Bucket;
 use crate::clock::World;
 use crate::links::{LinkHandle, Links};
-use crate::store::{Due, Record, Store, StoreError};
+use crate::store::{Due, Idempotency, Inserted, Record, Store, StoreError};
 use driver::Driver;
 
 pub use sweeper::sweep;
@@ -159,6 +159,25 @@ impl Downloads {
     /// [`StoreError`].
     pub async fn record(&self, id: DownloadId) -> Result<Option<Record>, StoreError> {
         self.shop.store.download(id).await
+    }
+
+    /// Takes a request in, and has its client's link look. Whoever asked may hang up meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the request may be on disk all the same, and is then found by the sweeper.
+    pub async fn accept(
+        self: &Arc<Self>,
+        record: Record,
+        idempotency: Option<Idempotency>,
+        max_open: u32,
+    ) -> Result<Option<Inserted>, StoreError> {
+        let own = Arc::clone(self);
+        let task = self.tasks.spawn(async move {
+            let inserted = own.shop.store.insert(&record, idempotency.as_ref(), max_open).await;
+            own.shop.links.nudge(&record.client_id);
+            inserted
+        });
+        task.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
     }
 
     /// Gives what a connected client can be asked for now: at most `slots` more than it can have out.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hoist_wire::DownloadId;
+use hoist_wire::{ClientId, DownloadId};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::{Downloads, Letter};
@@ -14,8 +14,14 @@ use crate::store::{StoreError, UploadRow};
 /// Between two rounds.
 const ROUND: Duration = Duration::from_secs(5);
 
+/// Rounds between two looks for clients whose nudge was lost.
+const NUDGE_EVERY_ROUNDS: u32 = 12;
+
 /// Most rows of a kind in one read.
 const PAGE: u32 = 100;
+
+/// Most client ids in one read: they come from an index alone.
+const CLIENTS: u32 = 1_000;
 
 /// How soon an abort that failed is tried again.
 const ABORT_AGAIN_MS: u64 = 60_000;
@@ -30,11 +36,18 @@ const IDEMPOTENCY_MS: i64 = 24 * 3_600_000;
 pub async fn sweep(downloads: Arc<Downloads>) {
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut count = 0_u32;
     loop {
         tokio::select! {
             () = downloads.stop.cancelled() => return,
-            _ = rounds.tick() => {}
+            _ = rounds.tick() => count = count.wrapping_add(1),
             () = downloads.litter.notified() => {}
+        }
+        if count.is_multiple_of(NUDGE_EVERY_ROUNDS) {
+            count += 1;
+            if let Err(error) = nudge_all(&downloads).await {
+                tracing::error!(error = %chain(&error), "the sweeper cannot see who is waited for");
+            }
         }
         for (what, outcome) in [
             ("deadlines", overdue(&downloads).await),
@@ -46,6 +59,21 @@ pub async fn sweep(downloads: Arc<Downloads>) {
                 tracing::error!(what, error = %chain(&error), "the sweeper cannot use the store");
             }
         }
+    }
+}
+
+/// A nudge may be lost (another node wrote the request, or its writer died): it costs a delay, never a download.
+async fn nudge_all(downloads: &Arc<Downloads>) -> Result<(), StoreError> {
+    let mut after: Option<ClientId> = None;
+    loop {
+        let page = downloads.shop.store.waiting_clients(after.as_ref(), CLIENTS).await?;
+        for client in &page {
+            downloads.shop.links.nudge(client);
+        }
+        if page.len() < CLIENTS as usize {
+            return Ok(());
+        }
+        after = page.last().cloned();
     }
 }
 

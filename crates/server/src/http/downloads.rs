@@ -36,11 +36,10 @@ pub(super) async fn trigger(
         return Err(Problem::new(ErrorCode::UnknownClient, detail));
     }
     let record = request::record(&pages, client_id, operator, asked);
-    match pages.store.insert(&record, idempotency.as_ref(), pages.max_open_per_client).await? {
+    match pages.downloads.accept(record.clone(), idempotency, pages.max_open_per_client).await? {
         Some(Inserted::New) => {
             let (client_id, by) = (&record.client_id, &record.requested_by);
             tracing::info!(download_id = %record.id, %client_id, by, "download asked for");
-            pages.link.links.nudge(client_id);
             Ok(accepted(pages.downloads.view(&record)))
         }
         Some(Inserted::Before(id)) => Ok(accepted(show(&pages, id).await?)),

@@ -17,8 +17,21 @@ use crate::store::StoreError;
 struct Out {
     /// The attempt that the agent was last told of; none while its `fetch` is on the way.
     attempt: Option<Attempt>,
-    /// Its driver; none where the agent was told to forget.
+    /// Its driver; none where the agent was told to forget at once.
     driver: Option<LetterBox>,
+    /// The agent was told to forget it.
+    told_to_forget: bool,
+}
+
+/// What an agent's `forgotten` means for its slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Forgotten {
+    /// Nothing: it comes late.
+    Late,
+    /// A slot is free.
+    AsTold,
+    /// A slot is free, and the agent has let go by itself of what it will be asked for again.
+    Unasked,
 }
 
 /// The slots of one link.
@@ -60,7 +73,7 @@ impl Desk {
                     None
                 }
             };
-            self.out.insert(download_id, Out { attempt: Some(attempt), driver });
+            self.out.insert(download_id, Out { attempt: Some(attempt), driver, told_to_forget: false });
         }
         Ok(())
     }
@@ -79,7 +92,7 @@ impl Desk {
             if !self.out.contains_key(&id) {
                 let letter = Letter::Dispatch { link: Arc::clone(&self.link), continues: None };
                 let to = self.downloads.drive(id, letter).await;
-                self.out.insert(id, Out { attempt: None, driver: Some(to) });
+                self.out.insert(id, Out { attempt: None, driver: Some(to), told_to_forget: false });
             }
         }
         Ok(due.next_at)
@@ -94,22 +107,33 @@ impl Desk {
     pub(super) fn fetched(&mut self, download: DownloadId, attempt: Attempt) {
         if let Some(out) = self.out.get_mut(&download) {
             out.attempt = Some(attempt);
+            out.told_to_forget = false;
         }
     }
 
-    /// Frees the slot of an attempt that the agent has dropped. Tells whether it was taken: what the agent says of an
-    /// older attempt comes late and frees nothing.
-    pub(super) async fn forgotten(&mut self, about: Busy) -> bool {
+    /// Notes that the agent is being told to forget an attempt.
+    pub(super) fn told_to_forget(&mut self, download: DownloadId, attempt: Attempt) {
+        if let Some(out) = self.out.get_mut(&download)
+            && out.attempt.is_none_or(|newest| newest <= attempt)
+        {
+            out.told_to_forget = true;
+        }
+    }
+
+    /// Frees the slot of an attempt that the agent has dropped. What it says of an older attempt comes late and frees
+    /// nothing.
+    pub(super) async fn forgotten(&mut self, about: Busy) -> Forgotten {
         let newest = self.out.get(&about.download_id).and_then(|out| out.attempt);
         if newest.is_none_or(|newest| about.attempt < newest) {
-            return false;
+            return Forgotten::Late;
         }
         let out = self.out.remove(&about.download_id);
+        let told = out.as_ref().is_some_and(|out| out.told_to_forget || out.driver.is_none());
         if let Some(driver) = out.and_then(|out| out.driver) {
             // Nobody works on it any more, whatever its driver may think.
             driver.deliver(Letter::LinkLost { link: self.link.seq }).await;
         }
-        true
+        if told { Forgotten::AsTold } else { Forgotten::Unasked }
     }
 
     /// Gives the driver of a download that is out on this link.

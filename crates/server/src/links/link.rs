@@ -15,13 +15,13 @@ use hoist_wire::to_server::{Hello, ToServer, Unsupported};
 use hoist_wire::{ClientId, DecodeError, LinkSeq, Timestamp};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::desk::Desk;
+use super::desk::{Desk, Forgotten};
 use super::mailbox::{Mailbox, Signal};
 use super::{LinkHandle, Links};
 use crate::clock::World;
 use crate::downloads::{Downloads, Letter};
 use crate::store::{Introduction, Store, StoreError};
-use crate::tokens::{Tokens, at};
+use crate::tokens::{Tokens, at, secs};
 
 /// How long an agent may take to say `hello`.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -83,8 +83,8 @@ pub struct Link {
     handle: Arc<LinkHandle>,
     desk: Desk,
     context: Arc<LinkContext>,
+    /// The token that the agent has now.
     claims: Claims,
-    renewed: bool,
     /// A ping leaves before anything else.
     ping_due: bool,
     /// Something was written and must be flushed.
@@ -131,7 +131,6 @@ impl Link {
             desk,
             context,
             claims,
-            renewed: false,
             ping_due: false,
             dirty: false,
             heard: now,
@@ -204,6 +203,8 @@ impl Link {
             let Some(message) = self.handle.mailbox.message() else { break };
             if let ToAgent::Fetch(fetch) = &message {
                 self.desk.fetched(fetch.download_id, fetch.attempt);
+            } else if let ToAgent::Forget(forget) = &message {
+                self.desk.told_to_forget(forget.download_id, forget.attempt);
             }
             match serde_json::to_string(&message) {
                 Ok(frame) => self.socket.start_send_unpin(Message::Text(frame.into()))?,
@@ -231,9 +232,7 @@ impl Link {
                 for download in downloads {
                     self.desk.free(download);
                 }
-                // Not at once: what cannot be started would come back in a circle.
-                let soon = Instant::now() + LOOK_AGAIN;
-                self.desk_at = Some(self.desk_at.map_or(soon, |at| at.min(soon)));
+                self.fill_soon();
                 Ok(())
             }
             LinkEvent::Signal(Signal::Close(goodbye)) => {
@@ -277,8 +276,10 @@ impl Link {
             return Err(LinkEnd::Violation(String::from("a second hello")));
         };
         if let ToServer::Forgotten(_) = message {
-            if self.desk.forgotten(about).await {
-                self.fill().await;
+            match self.desk.forgotten(about).await {
+                Forgotten::Late => {}
+                Forgotten::AsTold => self.fill().await,
+                Forgotten::Unasked => self.fill_soon(),
             }
             return Ok(());
         }
@@ -297,13 +298,19 @@ impl Link {
         }
         if now >= self.ping_at {
             self.ping_at = now + PING_EVERY;
-            self.renew_token();
+            self.renew_token().await;
             self.ping_due = true;
         }
         if self.desk_at.is_some_and(|at| now >= at) {
             self.fill().await;
         }
         Ok(())
+    }
+
+    /// Starts what is due, not at once: what cannot be started would come back in a circle.
+    fn fill_soon(&mut self) {
+        let soon = Instant::now() + LOOK_AGAIN;
+        self.desk_at = Some(self.desk_at.map_or(soon, |at| at.min(soon)));
     }
 
     /// Starts what is due, and notes when to look again.
@@ -325,15 +332,22 @@ impl Link {
     }
 
     /// Sends a fresh token once half of the present one's life is over.
-    fn renew_token(&mut self) {
-        let half = at(self.claims.iat + self.claims.exp.saturating_sub(self.claims.iat) / 2);
-        if self.renewed || self.context.world.now() < half {
+    async fn renew_token(&mut self) {
+        let half = self.claims.iat + self.claims.exp.saturating_sub(self.claims.iat) / 2;
+        let now = self.context.world.now();
+        if now < at(half) {
             return;
         }
-        match self.context.tokens.for_agent(&self.handle.client_id, self.context.token_ttl) {
+        let client_id = &self.handle.client_id;
+        match self.context.tokens.for_agent(client_id, self.context.token_ttl) {
             Ok((token, expires_at)) => {
-                self.renewed = true;
+                self.claims.iat = secs(now);
+                self.claims.exp = secs(expires_at);
                 self.handle.say(ToAgent::Renew(Renew { token, expires_at }));
+                let noted = self.context.store.token_renewed(client_id, self.handle.seq, expires_at).await;
+                if let Err(error) = noted {
+                    tracing::error!(%client_id, error = %chain(&error), "a renewed token is not recorded");
+                }
             }
             Err(error) => tracing::error!(error = %chain(&error), "a token cannot be renewed"),
         }

@@ -48,6 +48,8 @@ impl Driver {
             ToServer::Finished(finished) => self.finished(record, by, &finished).await,
             ToServer::Refused(Refused { code, message, retry_after_ms, .. }) => {
                 let message = clip(&message);
+                // What only a server can know would mislead whoever reads it.
+                let code = if code.is_of_agents() { code } else { ErrorCode::Unknown };
                 let event = Event::Refused { by, code, message, retry_after_ms };
                 self.take(record, event).await;
             }
@@ -66,6 +68,13 @@ impl Driver {
             return;
         }
         let Offer { size_bytes, path, name, modified_ms, .. } = offer;
+        if let Some(before) = record.life.size_bytes
+            && before != size_bytes
+        {
+            // Parts of one size and of another would be counted together.
+            let what = format!("it offers {size_bytes} bytes in the attempt in which it offered {before}");
+            return self.violation(record, by, what).await;
+        }
         if !self.work.is_empty() && record.life.size_bytes == Some(size_bytes) {
             // Its upload is being opened, and `accept` follows: beginning again would leave a second one behind.
             return;
@@ -223,9 +232,13 @@ impl Driver {
     }
 }
 
-/// Cuts a message of an agent, and takes control characters out: it ends on terminals.
+/// Cuts a message of an agent, and takes control characters and turns of direction out: it ends on terminals.
 fn clip(message: &str) -> String {
-    let mut clipped: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let bad = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut clipped: String = message.chars().map(|c| if bad(c) { ' ' } else { c }).collect();
     if let Some((end, _)) = clipped.char_indices().find(|(at, c)| at + c.len_utf8() > MAX_MESSAGE_BYTES) {
         clipped.truncate(end);
     }
