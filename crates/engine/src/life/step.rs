@@ -172,6 +172,11 @@ impl Next {
         let after_ms = retry_after_ms.unwrap_or(ASK_AGAIN_MS).max(ASK_AGAIN_AT_LEAST_MS);
         if code == ErrorCode::FileChanged {
             self.void_pass(&message);
+        } else if code == ErrorCode::NeedsNewUpload {
+            // What the upload holds is lost with it: it is of a version of the file that is no more.
+            self.life.upload = None;
+            self.effects.push(Effect::Drop);
+            self.requeue(ReasonCode::UploadLost, message, after_ms);
         } else if code == ErrorCode::StorageRefused {
             // What storage refuses today it may take tomorrow, when somebody has mended its rights.
             self.requeue(ReasonCode::RefusedForNow, message, after_ms);

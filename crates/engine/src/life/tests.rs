@@ -184,6 +184,19 @@ fn parts_in_an_upload_that_vanished_count_for_nothing() {
 }
 
 #[test]
+fn an_upload_that_cannot_take_the_bytes_gives_way_to_another() {
+    let mut events = sending();
+    events.push(refused(by(1, 1), ErrorCode::NeedsNewUpload));
+    let life = after(OnChange::Restart, &events);
+    assert_eq!((life.state, life.upload, life.changed_passes), (State::Queued, None, 0));
+    assert_eq!(life.reason.as_ref().unwrap().code, ReasonCode::UploadLost);
+    let step =
+        after(OnChange::Restart, &sending()).step(refused(by(1, 1), ErrorCode::NeedsNewUpload), NOW).unwrap();
+    let forget = Effect::Forget { attempt: Attempt(1), outcome: hoist_wire::Outcome::Requeued };
+    assert_eq!(step.effects, [Effect::Drop, forget, Effect::Redispatch]);
+}
+
+#[test]
 fn what_cannot_be_verified_by_the_deadline_is_unproven() {
     let life = completing();
     let late = life.expires_at;
