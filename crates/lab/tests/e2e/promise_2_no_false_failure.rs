@@ -1,0 +1,140 @@
+//! No false failure: what became of a Complete is settled by looking, and what was done is never called failed.
+
+use hoist_lab::proxy::{Call, Canned, Fault, On};
+use hoist_lab::scripted::Job;
+use hoist_lab::{Scene, ScriptedAgent};
+use hoist_wire::to_agent::Answer;
+use hoist_wire::{ReasonCode, State};
+
+use crate::trouble::{THREE_PARTS, Trouble};
+
+/// Checks that no Complete was repeated without a look at the upload between: that the SDK repeats nothing by itself.
+fn looks_between(calls: &[Call]) {
+    let asked: Vec<Call> =
+        calls.iter().copied().filter(|call| matches!(call, Call::Complete | Call::ListParts)).collect();
+    let repeated = asked.windows(2).any(|pair| pair == [Call::Complete, Call::Complete]);
+    assert!(!repeated, "a Complete was repeated blindly: {calls:?}");
+}
+
+/// Brings a file while its first Complete meets a fault, and gives what was asked of the bucket.
+async fn brings(trouble: &Trouble, fault: Fault) -> Vec<Call> {
+    let since = trouble.mark();
+    let what = format!("{fault:?}");
+    let injected = trouble.scene.proxy().inject(On::next(Call::Complete), fault);
+    let id = trouble.ask().await;
+    let download = trouble.arrives(id).await;
+    assert_eq!((injected.hits(), download.attempt), (1, 1), "{what}");
+    let calls = trouble.scene.proxy().calls()[since..].to_vec();
+    looks_between(&calls);
+    calls
+}
+
+fn completes(calls: &[Call]) -> usize {
+    calls.iter().filter(|call| **call == Call::Complete).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_complete_that_was_carried_out_is_proven_by_looking_whatever_was_answered() {
+    let trouble = Trouble::begin(Scene::earnest().proxied_for_all(), THREE_PARTS).await;
+    let error = "<?xml version=\"1.0\"?><Error><Code>InternalError</Code><Message>m</Message></Error>";
+    for fault in [
+        Fault::LoseReply,
+        Fault::CutReplyAfter(40),
+        Fault::Misreport(Canned::page(200, "")),
+        Fault::Misreport(Canned::page(200, error)),
+        Fault::Misreport(Canned::error(500, "InternalError")),
+        Fault::Misreport(Canned::error(503, "SlowDown")),
+        Fault::Misreport(Canned::page(502, "<html>bad gateway</html>")),
+        // What a retry hidden on the way is answered, once the first try was carried out.
+        Fault::Misreport(Canned::error(404, "NoSuchUpload")),
+        Fault::Misreport(Canned::error(400, "InvalidPart")),
+        Fault::Misreport(Canned::error(403, "AccessDenied")),
+    ] {
+        let what = format!("{fault:?}");
+        let calls = brings(&trouble, fault).await;
+        assert_eq!(completes(&calls), 1, "{what}: {calls:?}");
+        assert!(calls.contains(&Call::Head), "{what}: {calls:?}");
+    }
+    trouble.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_complete_that_was_not_carried_out_is_sent_again_after_a_look() {
+    let trouble = Trouble::begin(Scene::earnest().proxied_for_all(), THREE_PARTS).await;
+    for fault in [
+        Fault::Reset,
+        Fault::CutAfter(100),
+        Fault::Answer(Canned::error(500, "InternalError")),
+        Fault::Answer(Canned::error(503, "SlowDown").retry_after(1)),
+        Fault::Answer(Canned::error(409, "OperationAborted")),
+        Fault::Answer(Canned::error(400, "RequestTimeout")),
+        Fault::Answer(Canned::error(403, "AccessDenied")),
+        Fault::Answer(Canned::error(404, "NoSuchUpload")),
+        Fault::Answer(Canned::error(400, "InvalidPart")),
+    ] {
+        let what = format!("{fault:?}");
+        let calls = brings(&trouble, fault).await;
+        assert_eq!(completes(&calls), 2, "{what}: {calls:?}");
+    }
+    trouble.finish().await;
+}
+
+/// Has Complete's answer lost and one kind of look refused, checks what is shown, and mends it.
+async fn cannot_look(call: Call, canned: Canned, words: &str) {
+    let trouble = Trouble::begin(Scene::earnest().proxied_for_all(), THREE_PARTS).await;
+    let since = trouble.mark();
+    trouble.scene.proxy().inject(On::next(Call::Complete), Fault::LoseReply);
+    trouble.scene.proxy().inject(On::every(call), Fault::Answer(canned));
+    let id = trouble.ask().await;
+    let waits = trouble.waits(id, ReasonCode::CannotVerify, words).await;
+    assert_eq!(waits.state, State::Completing);
+    assert!(waits.next_at.is_some() && waits.error.is_none());
+    trouble.scene.proxy().mend();
+    trouble.arrives(id).await;
+    assert_eq!(trouble.count(since, Call::Complete), 1);
+    trouble.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_that_may_not_be_looked_at_is_proven_once_it_may() {
+    cannot_look(Call::Head, Canned::error(403, "AccessDenied"), "s3:GetObject").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_cannot_list_parts_is_asked_again() {
+    cannot_look(Call::ListParts, Canned::error(500, "InternalError"), "InternalError").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_was_replaced_is_sent_again() {
+    let scene = Scene::earnest().start().await;
+    let operator = scene.operator();
+    let mut agent = scene.scripted("restaurant-1").await;
+    let asked = operator.ask("restaurant-1", "report").await;
+    let job = agent.take(vec![7; 6_000_000]).await;
+    for number in [1, 2] {
+        send(&scene, &mut agent, &job, number).await;
+    }
+    // Another part 1 is put over the first: nobody hears of it.
+    let other = Job { bytes: vec![8; 6_000_000], ..job.clone() };
+    let grant = agent.grant(&other, 1).await;
+    assert_eq!(scene.storage.put(&grant, other.part(1)).await, 200);
+    agent.say(&job.finished()).await;
+    let again = agent.hear_fetch().await;
+    assert_eq!(operator.show(asked.id).await.state, State::Uploading);
+    let job = agent.offer(again, job.bytes).await;
+    assert_eq!(agent.ask(&job, 2).await, Answer::Stored);
+    send(&scene, &mut agent, &job, 1).await;
+    agent.say(&job.finished()).await;
+    operator.completes(asked.id).await;
+    let (bytes, _) = operator.fetch(asked.id).await;
+    assert!(bytes == job.bytes);
+    scene.finish().await;
+}
+
+async fn send(scene: &Scene, agent: &mut ScriptedAgent, job: &Job, number: u16) {
+    let grant = agent.grant(job, number).await;
+    let (status, etag) = scene.storage.put_to(grant.url.open(), &grant, &[], job.part(number)).await;
+    assert_eq!(status, 200);
+    agent.say(&job.receipt(number, &etag)).await;
+}
