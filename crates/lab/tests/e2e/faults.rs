@@ -5,6 +5,8 @@ use std::time::Duration;
 use hoist_lab::proxy::{Call, Canned, Fault, On, Pace};
 use hoist_lab::{Scene, WITHIN, Wire, eventually};
 use hoist_wire::ReasonCode;
+use hoist_wire::rest::Scope;
+use serde_json::json;
 
 use crate::trouble::{THREE_PARTS, Trouble};
 
@@ -76,6 +78,18 @@ async fn what_goes_wrong_once_is_not_worth_a_word() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_storage_denies_for_once_is_looked_at_and_goes_on() {
+    let trouble = Trouble::begin(Scene::earnest().proxied_for_all(), THREE_PARTS).await;
+    let since = trouble.mark();
+    trouble.scene.proxy().inject(On::part(3), Fault::Answer(Canned::error(404, "NoSuchUpload")));
+    let id = trouble.ask().await;
+    assert_eq!(trouble.arrives(id).await.attempt, 2);
+    assert_eq!(trouble.count(since, Call::Create), 1, "the upload was there all the time");
+    assert_eq!(trouble.count(since, Call::Part), 4, "what was stored was sent again");
+    trouble.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_part_that_stalls_goes_on_where_it_stood() {
     let trouble = Trouble::begin(Scene::earnest().proxied_for_agents(), THREE_PARTS).await;
     let stall = trouble.scene.proxy().inject(On::part(2), Fault::StallAfter(1_000_000));
@@ -116,6 +130,69 @@ async fn an_expired_url_is_renewed_though_the_store_calls_it_a_bad_request() {
     let download = trouble.arrives(id).await;
     assert_eq!((expired.hits(), download.attempt), (1, 1));
     trouble.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_fails_the_server_is_named_and_no_upload_is_left() {
+    let trouble = Trouble::begin(Scene::earnest().proxied_for_all(), THREE_PARTS).await;
+    let proxy = trouble.scene.proxy();
+    for fault in [
+        Fault::LoseReply,
+        Fault::CutReplyAfter(30),
+        Fault::Misreport(Canned::page(200, "")),
+        Fault::Misreport(Canned::error(500, "InternalError")),
+        Fault::Reset,
+        Fault::Answer(Canned::error(503, "SlowDown")),
+        Fault::Answer(Canned::error(403, "AccessDenied")),
+    ] {
+        let what = format!("{fault:?}");
+        let injected = proxy.inject(On::next(Call::Create), fault);
+        let id = trouble.ask().await;
+        trouble.waits(id, ReasonCode::BucketUnavailable, "create_upload").await;
+        trouble.arrives(id).await;
+        assert_eq!(injected.hits(), 1, "{what}");
+    }
+    // Whatever was created and never heard of is found and aborted: the scene's end looks.
+    trouble.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_is_cut_on_its_way_to_the_operator_goes_on_where_it_was() {
+    let trouble = Trouble::begin(Scene::earnest().proxied_for_agents(), THREE_PARTS).await;
+    let cut = trouble.scene.proxy().inject(On::next(Call::Get).times(2), Fault::CutReplyAfter(1_000_000));
+    let cli = trouble.scene.cli().env("OPERATOR_TOKEN", &trouble.scene.operator_token(&[Scope::Admin]));
+    let saved = trouble.scene.folder().join("saved");
+    let path = trouble.path().to_str().unwrap();
+    let done = cli.run(&["download", "restaurant-1", path, "-o", saved.to_str().unwrap()]).await;
+    assert_eq!((done.code, cut.hits()), (0, 2), "{}", done.stderr);
+    assert!(std::fs::read(&saved).unwrap() == std::fs::read(path).unwrap());
+    trouble.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_is_refused_or_cut_while_it_opens_is_tried_again() {
+    let scene = Scene::earnest().start().await;
+    let operator = scene.operator();
+    let wire = Wire::start(scene.server.port()).await;
+    let path = scene.site.random("report", 77);
+    wire.refuse(true);
+    let _agent = scene.agent("restaurant-1").env("SERVER_WS_URL", wire.ws_url()).start();
+    let asked = operator.ask_with("restaurant-1", &json!({"file_path": path, "allow_unknown": true})).await;
+    let tried = |count: usize| {
+        let wire = &wire;
+        eventually("tries", WITHIN, move || async move {
+            if wire.accepted() >= count { Ok(()) } else { Err(format!("{}", wire.accepted())) }
+        })
+    };
+    tried(2).await;
+    // Amid the server's answer.
+    wire.cut_each_after(600);
+    wire.refuse(false);
+    tried(4).await;
+    assert_eq!(operator.show(asked.id).await.reason, Some(ReasonCode::ClientOffline));
+    wire.cut_each_after(u64::MAX);
+    operator.completes(asked.id).await;
+    scene.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

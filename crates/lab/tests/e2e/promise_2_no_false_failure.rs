@@ -1,10 +1,12 @@
 //! No false failure: what became of a Complete is settled by looking, and what was done is never called failed.
 
 use hoist_lab::proxy::{Call, Canned, Fault, On};
+use hoist_lab::s3::{LocalStack, Rclone, S3Server, SeaweedFs};
+use hoist_lab::scene::Setup;
 use hoist_lab::scripted::Job;
 use hoist_lab::{Scene, ScriptedAgent};
 use hoist_wire::to_agent::Answer;
-use hoist_wire::{ReasonCode, State};
+use hoist_wire::{ReasonCode, State, ToAgent};
 
 use crate::trouble::{THREE_PARTS, Trouble};
 
@@ -105,31 +107,97 @@ async fn a_bucket_that_cannot_list_parts_is_asked_again() {
     cannot_look(Call::ListParts, Canned::error(500, "InternalError"), "InternalError").await;
 }
 
+/// Has the answer to a Complete lost on a store of another maker; each answers a second look in its own way.
+async fn settles_on(server: &S3Server, bytes: u64) {
+    let trouble = Trouble::begin(Scene::on(server).proxied_for_all(), bytes).await;
+    let calls = brings(&trouble, Fault::LoseReply).await;
+    assert_eq!(completes(&calls), 1, "{calls:?}");
+    trouble.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_part_that_was_replaced_is_sent_again() {
-    let scene = Scene::earnest().start().await;
+async fn a_lost_answer_is_settled_on_seaweed_fs() {
+    let Some(seaweed) = SeaweedFs::start().await else { return };
+    settles_on(seaweed.server(), THREE_PARTS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_is_settled_on_local_stack() {
+    let Some(local_stack) = LocalStack::start().await else { return };
+    settles_on(local_stack.server(), THREE_PARTS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_is_settled_on_rclone_for_one_part_and_told_apart_for_more() {
+    let Some(rclone) = Rclone::start().await else { return };
+    settles_on(rclone.server(), 77).await;
+    // Its HEAD says nothing of several parts: that is shown, and never taken for a success or a failure.
+    let trouble = Trouble::begin(Scene::on(rclone.server()).proxied_for_all(), THREE_PARTS).await;
+    trouble.scene.proxy().inject(On::next(Call::Complete), Fault::LoseReply);
+    let id = trouble.ask().await;
+    let waits = trouble.waits(id, ReasonCode::CannotVerify, "its parts make").await;
+    assert!(waits.reason_message.unwrap().contains(&waits.object_key.unwrap()));
+    trouble.scene.finish_open().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_file_is_put_until_it_is_there() {
+    let trouble = Trouble::begin(Scene::earnest().proxied_for_all(), 0).await;
+    for fault in [Fault::LoseReply, Fault::Reset, Fault::Answer(Canned::error(503, "SlowDown"))] {
+        let injected = trouble.scene.proxy().inject(On::next(Call::Put), fault);
+        let id = trouble.ask().await;
+        trouble.arrives(id).await;
+        assert_eq!(injected.hits(), 1);
+    }
+    trouble.finish().await;
+}
+
+/// Has another part put over one that counts, unheard of, and checks what the object is made of in the end.
+async fn replaced_on(setup: Setup) {
+    let scene = setup.start().await;
     let operator = scene.operator();
     let mut agent = scene.scripted("restaurant-1").await;
     let asked = operator.ask("restaurant-1", "report").await;
-    let job = agent.take(vec![7; 6_000_000]).await;
+    let mut job = agent.take(vec![7; 6_000_000]).await;
     for number in [1, 2] {
         send(&scene, &mut agent, &job, number).await;
     }
-    // Another part 1 is put over the first: nobody hears of it.
     let other = Job { bytes: vec![8; 6_000_000], ..job.clone() };
     let grant = agent.grant(&other, 1).await;
     assert_eq!(scene.storage.put(&grant, other.part(1)).await, 200);
     agent.say(&job.finished()).await;
-    let again = agent.hear_fetch().await;
-    assert_eq!(operator.show(asked.id).await.state, State::Uploading);
-    let job = agent.offer(again, job.bytes).await;
-    assert_eq!(agent.ask(&job, 2).await, Answer::Stored);
-    send(&scene, &mut agent, &job, 1).await;
-    agent.say(&job.finished()).await;
+    // A store that keeps both may take the right one by its ETag: then no part is asked for again.
+    while let ToAgent::Fetch(again) = agent.hear().await {
+        assert_eq!(operator.show(asked.id).await.state, State::Uploading);
+        job = agent.offer(again, job.bytes).await;
+        for number in [1, 2] {
+            if agent.ask(&job, number).await != Answer::Stored {
+                send(&scene, &mut agent, &job, number).await;
+            }
+        }
+        agent.say(&job.finished()).await;
+    }
     operator.completes(asked.id).await;
     let (bytes, _) = operator.fetch(asked.id).await;
     assert!(bytes == job.bytes);
     scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_was_replaced_is_sent_again() {
+    replaced_on(Scene::earnest()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_was_replaced_in_seaweed_fs_is_never_mixed_in() {
+    let Some(seaweed) = SeaweedFs::start().await else { return };
+    replaced_on(Scene::on(seaweed.server())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_was_replaced_in_local_stack_is_sent_again() {
+    let Some(local_stack) = LocalStack::start().await else { return };
+    replaced_on(Scene::on(local_stack.server())).await;
 }
 
 async fn send(scene: &Scene, agent: &mut ScriptedAgent, job: &Job, number: u16) {
