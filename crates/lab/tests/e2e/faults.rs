@@ -106,6 +106,20 @@ async fn a_part_that_stalls_goes_on_where_it_stood() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_a_silent_link_starves_is_sent_again_on_another_connection() {
+    let trouble = Trouble::begin(Scene::earnest().proxied_for_agents(), 5_000_000).await;
+    let proxy = trouble.scene.proxy();
+    // The bucket gives up first, as S3 does after 20 s; an agent would after 30.
+    let stall = proxy.inject(On::part(1), Fault::StallAfter(0));
+    let id = trouble.ask().await;
+    trouble.arrives(id).await;
+    let tries: Vec<_> = proxy.seen().into_iter().filter(|passed| passed.part().is_some()).collect();
+    assert_eq!((stall.hits(), tries.len()), (1, 2), "{tries:?}");
+    assert_ne!(tries[0].connection, tries[1].connection);
+    trouble.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expired_url_is_renewed_though_the_store_calls_it_a_bad_request() {
     let setup = Scene::earnest().env("S3_PRESIGNED_URL_EXPIRY", "1s").proxied_for_agents();
     let trouble = Trouble::begin(setup, THREE_PARTS).await;

@@ -26,6 +26,8 @@ pub(crate) enum Turn {
     Wait(Arc<Semaphore>),
     /// Nobody can tell, and a Complete is done only when the test says so, whatever became of its upload.
     Late,
+    /// HEAD does not see the object, though it is there.
+    Hide,
 }
 
 #[derive(Debug, Clone)]
@@ -118,8 +120,8 @@ impl FakeBucket {
         Some(etag)
     }
 
-    fn is_late(&self, call: &'static str) -> bool {
-        self.state().script.get(call).is_some_and(|turns| matches!(turns.front(), Some(Turn::Late)))
+    fn is_next(&self, call: &'static str, is: fn(&Turn) -> bool) -> bool {
+        self.state().script.get(call).and_then(VecDeque::front).is_some_and(is)
     }
 
     /// Makes a call as it is scripted.
@@ -137,7 +139,7 @@ impl FakeBucket {
         let unclear =
             || BucketError::Unclear { call, key: key.to_owned(), message: String::from("scripted") };
         match turn {
-            None => work(&mut self.state()),
+            None | Some(Turn::Hide) => work(&mut self.state()),
             Some(Turn::Unclear | Turn::Late) => Err(unclear()),
             Some(Turn::LoseReply) => work(&mut self.state()).and_then(|_| Err(unclear())),
             Some(Turn::Wait(permits)) => {
@@ -230,7 +232,7 @@ impl Bucket for FakeBucket {
             };
             Ok((upload.key.clone(), head, CompleteReply { etag, crc64nvme: Some(request.crc64nvme) }))
         };
-        if self.is_late(call) {
+        if self.is_next(call, |turn| matches!(turn, Turn::Late)) {
             let mut state = self.state();
             let (key, head, _) = work(&mut state)?;
             state.late.push((key, head));
@@ -260,7 +262,8 @@ impl Bucket for FakeBucket {
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError> {
-        self.call("head", key, |state| Ok(state.objects.get(key).cloned())).await
+        let hidden = self.is_next("head", |turn| matches!(turn, Turn::Hide));
+        self.call("head", key, |state| Ok(state.objects.get(key).filter(|_| !hidden).cloned())).await
     }
 
     async fn put_empty(&self, key: &str, meta: &ObjectMeta, _: ChecksumKind) -> Result<(), BucketError> {

@@ -85,6 +85,21 @@ async fn an_object_that_shows_late_is_proven_and_nothing_is_sent_again() {
 }
 
 #[tokio::test]
+async fn an_object_that_head_does_not_show_at_once_is_waited_for() {
+    let ctx = Ctx::new().await;
+    let server = ctx.serve().await;
+    let mut agent = server.agent(1, Vec::new()).await;
+    ctx.bucket.script("head", Turn::Hide);
+    let id = ctx.ask(&server).await;
+    let of = agent.fetch().await;
+    agent.bring(of, &ctx.bucket, &file()).await;
+    ctx.until(id, "absent", |record| reason(record) == Some(ReasonCode::Verifying)).await;
+    let _server = a_minute_later(&ctx, server, id).await;
+    ctx.until_state(id, State::Completed).await;
+    assert_eq!(ctx.bucket.calls("complete"), 1);
+}
+
+#[tokio::test]
 async fn a_complete_of_the_attempt_before_that_lands_late_proves_nothing_of_this_one() {
     let ctx = Ctx::new().await;
     let server = ctx.serve().await;
