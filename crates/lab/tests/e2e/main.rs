@@ -16,5 +16,6 @@ mod rclone;
 mod rest;
 mod restarts;
 mod stop;
+mod storm;
 mod structure;
 mod trouble;
