@@ -85,6 +85,30 @@ async fn an_object_that_shows_late_is_proven_and_nothing_is_sent_again() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_verified_for_long_takes_no_slot_of_its_client() {
+    let ctx = Ctx::new().await;
+    let server = ctx.serve().await;
+    let mut agent = server.agent(1, Vec::new()).await;
+    ctx.bucket.script("complete", Turn::LoseReply);
+    // More looks than come while the test runs.
+    for _ in 0..20 {
+        ctx.bucket.script("list_parts", Turn::Unclear);
+    }
+    let first = ctx.ask(&server).await;
+    let of_first = agent.fetch().await;
+    agent.bring(of_first, &ctx.bucket, &file()).await;
+    let forget = agent.forget().await;
+    assert_eq!((forget.download_id, forget.outcome), (first, Outcome::Superseded));
+    let second = ctx.ask(&server).await;
+    agent.forgotten(of_first).await;
+    let of_second = agent.fetch().await;
+    assert_eq!(of_second.download_id, second);
+    agent.bring(of_second, &ctx.bucket, &file()).await;
+    assert_eq!(agent.forget().await.outcome, Outcome::Completed);
+    assert_eq!(reason(&ctx.record(first).await), Some(ReasonCode::CannotVerify));
+}
+
+#[tokio::test]
 async fn an_object_that_head_does_not_show_at_once_is_waited_for() {
     let ctx = Ctx::new().await;
     let server = ctx.serve().await;
