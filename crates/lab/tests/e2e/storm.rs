@@ -10,8 +10,15 @@ use hoist_lab::proxy::{Call, Canned, Fault, On};
 /// Downloads under way at once.
 const FILES: usize = 3;
 
-/// Faults in one storm.
-const FAULTS: usize = 24;
+/// Faults of each kind of request in one storm: few where each costs a back-off of seconds.
+const FAULTS: [(Call, usize); 6] = [
+    (Call::Part, 8),
+    (Call::Complete, 3),
+    (Call::Create, 2),
+    (Call::ListParts, 2),
+    (Call::Head, 2),
+    (Call::Abort, 1),
+];
 
 /// Whole part and a rest for each file: six parts in all.
 const BYTES: u64 = 5 * 1024 * 1024 + 4321;
@@ -48,19 +55,8 @@ impl Dice {
         }
     }
 
-    fn fault(&mut self) -> (On, Fault) {
-        let call = self.one(&[
-            Call::Part,
-            Call::Part,
-            Call::Part,
-            Call::Complete,
-            Call::Complete,
-            Call::Create,
-            Call::ListParts,
-            Call::Head,
-            Call::Abort,
-        ]);
-        let on = On::next(call).after(self.roll(4)).times(1 + self.roll(2));
+    fn fault(&mut self, call: Call) -> (On, Fault) {
+        let on = On::next(call).after(self.roll(4));
         let bytes = self.roll(6_000_000) as u64;
         let fault = match self.roll(8) {
             0 => Fault::Reset,
@@ -91,7 +87,8 @@ async fn storm(seed: u64) {
     let operator = scene.operator();
     let _agent = scene.agent("restaurant-1").start();
     operator.sees("restaurant-1", true).await;
-    let faults: Vec<(On, Fault)> = (0..FAULTS).map(|_| dice.fault()).collect();
+    let calls = FAULTS.into_iter().flat_map(|(call, times)| std::iter::repeat_n(call, times));
+    let faults: Vec<(On, Fault)> = calls.map(|call| dice.fault(call)).collect();
     println!("seed {seed}: {faults:#?}");
     for (on, fault) in faults {
         scene.proxy().inject(on, fault);
