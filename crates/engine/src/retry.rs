@@ -16,6 +16,8 @@ pub enum Class {
     NewGrant,
     /// The upload is gone: tell the server, which looks.
     UploadGone,
+    /// The upload lives, and will never take these bytes: tell the server, which begins another.
+    UploadSpent,
     /// Storage will never take this: give the attempt up.
     Final,
 }
@@ -46,6 +48,8 @@ pub fn classify(answer: StorageAnswer<'_>) -> Class {
     }
     match answer.status {
         404 => Class::UploadGone,
+        // rclone cannot replace a part that it has passed on, and says so with this.
+        501 => Class::UploadSpent,
         408 => Class::Again,
         429 | 503 => Class::SlowDown,
         500..=599 => Class::Again,
@@ -94,6 +98,11 @@ mod tests {
     fn a_lost_upload_is_for_the_server_to_settle() {
         assert_eq!(class(404, "NoSuchUpload", false, false), Class::UploadGone);
         assert_eq!(class(403, "NoSuchUpload", true, false), Class::UploadGone);
+    }
+
+    #[test]
+    fn a_part_that_cannot_be_replaced_is_not_tried_for_ever() {
+        assert_eq!(class(501, "NotImplemented", false, false), Class::UploadSpent);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub mod wait;
 
 pub use agent::AgentProcess;
 pub use operator::{Operator, Reply, http};
-pub use proxy::Proxy;
+pub use proxy::{Proxy, Wire};
 pub use scene::Scene;
 pub use scripted::ScriptedAgent;
 pub use server::ServerProcess;

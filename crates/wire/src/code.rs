@@ -43,6 +43,8 @@ pub enum ErrorCode {
     StorageNotAllowed,
     /// Storage refused a fresh grant twice.
     StorageRefused,
+    /// Storage keeps what an earlier pass put into this upload, and will not take other bytes in its place.
+    NeedsNewUpload,
     /// The agent does not understand what it is asked to do.
     Unsupported,
 
@@ -155,6 +157,7 @@ impl ErrorCode {
             | Self::ShuttingDown
             | Self::StorageNotAllowed
             | Self::StorageRefused
+            | Self::NeedsNewUpload
             | Self::Unsupported
             | Self::FileChangesTooOften
             | Self::ChecksumMismatch
@@ -181,6 +184,7 @@ impl ErrorCode {
                 | Self::OutsideHours
                 | Self::ShuttingDown
                 | Self::ReadFailed
+                | Self::NeedsNewUpload
                 | Self::StoreUnavailable
                 | Self::BucketUnavailable
                 | Self::NotReady

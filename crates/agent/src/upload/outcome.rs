@@ -15,6 +15,9 @@ use super::{MAX_WAIT, Upload};
 use crate::dial::DialError;
 use crate::link::chance;
 
+/// How soon the server may begin another upload; a store that refuses each of them is not to be asked every second.
+const NEW_UPLOAD_AFTER_MS: u64 = 5_000;
+
 impl Upload {
     /// Takes how the PUT of a part ended.
     pub(super) fn sent(
@@ -59,6 +62,10 @@ impl Upload {
             Class::UploadGone => {
                 let message = "storage knows no such upload (NoSuchUpload): a new attempt starts another one";
                 return Err(self.refuse(ErrorCode::StorageRefused, message, Some(0)));
+            }
+            Class::UploadSpent => {
+                let message = format!("{failure}, for part {number}: another upload takes the whole file");
+                return Err(self.refuse(ErrorCode::NeedsNewUpload, &message, Some(NEW_UPLOAD_AFTER_MS)));
             }
             Class::Final => {
                 let message = format!(

@@ -12,6 +12,7 @@ fn code() -> impl Strategy<Value = ErrorCode> {
         ErrorCode::AgentBusy,
         ErrorCode::FileLocked,
         ErrorCode::StorageRefused,
+        ErrorCode::NeedsNewUpload,
         ErrorCode::OutsideHours,
         ErrorCode::Unknown,
     ])

@@ -15,6 +15,9 @@ const ASK_AGAIN_AT_LEAST_MS: u64 = 1_000;
 /// Milliseconds within which an agent answers `fetch`, or tells that it goes on.
 const AGENT_ANSWERS_MS: u64 = 60_000;
 
+/// Milliseconds that an agent keeps its slot for a Complete which has to be repeated.
+const AGENT_WAITS_MS: u64 = 60_000;
+
 /// Milliseconds that Complete may take: S3 keeps the connection open while it works.
 const COMPLETE_TAKES_MS: u64 = 15 * 60_000;
 
@@ -172,6 +175,11 @@ impl Next {
         let after_ms = retry_after_ms.unwrap_or(ASK_AGAIN_MS).max(ASK_AGAIN_AT_LEAST_MS);
         if code == ErrorCode::FileChanged {
             self.void_pass(&message);
+        } else if code == ErrorCode::NeedsNewUpload {
+            // What the upload holds is lost with it: it is of a version of the file that is no more.
+            self.life.upload = None;
+            self.effects.push(Effect::Drop);
+            self.requeue(ReasonCode::UploadLost, message, after_ms);
         } else if code == ErrorCode::StorageRefused {
             // What storage refuses today it may take tomorrow, when somebody has mended its rights.
             self.requeue(ReasonCode::RefusedForNow, message, after_ms);
@@ -201,6 +209,10 @@ impl Next {
             }
             Verdict::StillOpen { message, retry_at } => {
                 self.life.absent_since = None;
+                let since = self.life.reason.as_ref().map_or(self.now, |reason| reason.since);
+                if self.now.ms_since(since) >= AGENT_WAITS_MS {
+                    self.let_agent_go();
+                }
                 self.wait_until(ReasonCode::Completing, message, retry_at);
                 self.effects.push(Effect::Complete { at: self.next_at() });
             }
@@ -214,11 +226,17 @@ impl Next {
             Verdict::Absent => self.absent(),
             Verdict::Unclear { message, retry_at } => {
                 self.life.absent_since = None;
+                self.let_agent_go();
                 self.wait_until(ReasonCode::CannotVerify, message, retry_at);
                 self.effects.push(Effect::Settle { at: self.next_at() });
             }
         }
         Ok(())
+    }
+
+    /// Has the agent work on others: settling needs it no more, and may take until the deadline.
+    fn let_agent_go(&mut self) {
+        self.effects.push(Effect::Forget { attempt: self.life.attempt, outcome: Outcome::Superseded });
     }
 
     /// No upload and no object: believed only when it is seen twice, a minute apart.
@@ -231,6 +249,7 @@ impl Next {
             let message = String::from("the upload is gone and there is no object; a new one begins");
             self.ask_for(ReasonCode::UploadLost, message);
         } else {
+            self.let_agent_go();
             let look_at = first.plus_ms(ABSENT_TWICE_APART_MS);
             self.wait_until(
                 ReasonCode::Verifying,

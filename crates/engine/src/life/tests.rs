@@ -169,6 +169,20 @@ fn a_look_that_sees_something_else_in_between_starts_the_minute_again() {
 }
 
 #[test]
+fn an_agent_is_let_go_when_settling_takes_longer_than_a_moment() {
+    let lets_go = |verdict, at| {
+        let effects = completing().step(settled(verdict), at).unwrap().effects;
+        effects.iter().any(|effect| matches!(effect, Effect::Forget { .. }))
+    };
+    let (message, late) = (|| String::from("503"), NOW.plus_secs(60));
+    let open = || Verdict::StillOpen { message: message(), retry_at: late };
+    assert!(!lets_go(open(), NOW), "most are settled at the second try");
+    assert!(lets_go(open(), late));
+    assert!(lets_go(Verdict::Unclear { message: message(), retry_at: late }, NOW));
+    assert!(lets_go(Verdict::Absent, NOW));
+}
+
+#[test]
 fn missing_parts_are_sent_again_in_the_same_upload() {
     let step = completing().step(settled(Verdict::PartsMissing { count: 2 }), NOW).unwrap();
     assert_eq!((step.life.state, step.life.upload), (State::Uploading, Some(UPLOAD)));
@@ -181,6 +195,19 @@ fn parts_in_an_upload_that_vanished_count_for_nothing() {
         after(OnChange::Restart, &sending()).step(Event::UploadGone { attempt: Attempt(1) }, NOW).unwrap();
     assert_eq!((step.life.attempt, step.life.upload), (Attempt(2), None));
     assert_eq!(step.effects, [Effect::Drop, Effect::Fetch]);
+}
+
+#[test]
+fn an_upload_that_cannot_take_the_bytes_gives_way_to_another() {
+    let mut events = sending();
+    events.push(refused(by(1, 1), ErrorCode::NeedsNewUpload));
+    let life = after(OnChange::Restart, &events);
+    assert_eq!((life.state, life.upload, life.changed_passes), (State::Queued, None, 0));
+    assert_eq!(life.reason.as_ref().unwrap().code, ReasonCode::UploadLost);
+    let step =
+        after(OnChange::Restart, &sending()).step(refused(by(1, 1), ErrorCode::NeedsNewUpload), NOW).unwrap();
+    let forget = Effect::Forget { attempt: Attempt(1), outcome: hoist_wire::Outcome::Requeued };
+    assert_eq!(step.effects, [Effect::Drop, forget, Effect::Redispatch]);
 }
 
 #[test]

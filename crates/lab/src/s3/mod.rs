@@ -1,17 +1,18 @@
 //! S3 servers of other makers, started for a test and gone with it.
 //!
-//! Deliberately absent: rclone, whose answer to Create has a root that the AWS SDK for Rust refuses (1.75), and the
-//! servers' installation, which is `cargo xtask test`'s. A server that is not installed is skipped
-//! aloud, or fails the test where `HOIST_REQUIRE_SERVERS=1` says that it must be there.
+//! Deliberately absent: the servers' installation, which is `cargo xtask test`'s. A server that is not installed is
+//! skipped aloud, or fails the test where `HOIST_REQUIRE_SERVERS=1` says that it must be there.
 
 mod local_stack;
 mod process;
+mod rclone;
 mod seaweed_fs;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use local_stack::LocalStack;
+pub use rclone::Rclone;
 pub use seaweed_fs::SeaweedFs;
 
 /// Longest time that a server may take until it answers; LocalStack's first start compiles itself.

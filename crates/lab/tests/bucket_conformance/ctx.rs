@@ -29,6 +29,18 @@ pub(crate) enum Quirk {
     PartsListedWithoutCrc,
     /// A part that was put again may be listed as both, or still as the old one.
     ReplacedPartsStayListed,
+    /// It knows no CRC64NVME: the suite runs with the parts' MD5 alone.
+    OnlyMd5,
+    /// HEAD's ETag is the MD5 of the bytes, also of an object of several parts; Complete's answer has the usual one.
+    HeadsEtagIsPlain,
+    /// A part cannot be put again with other bytes: 501.
+    PartsAreNotReplaced,
+    /// Wrong bytes in a part end its whole upload.
+    WrongBytesEndTheUpload,
+    /// A Complete that names a wrong part ends the upload.
+    RefusedCompleteEndsTheUpload,
+    /// A part before the last may be as small as it likes.
+    SmallPartsAreTaken,
 }
 
 /// What the cases share.
@@ -183,6 +195,18 @@ impl Ctx {
             checksum: self.kind,
             crc64nvme: sums(whole).crc64nvme,
             size_bytes: whole.len() as u64,
+        }
+    }
+
+    /// Checks that an upload that had to refuse something still lives, and ends it; or that it is gone, where `quirk` says so.
+    pub(crate) async fn ends_unless(&self, quirk: Quirk, upload: &Upload, parts: usize) {
+        match self.bucket.list_parts(&upload.key, &upload.id).await {
+            Err(BucketError::NoSuchUpload { .. }) if self.has(quirk) => {}
+            listed => {
+                assert!(!self.has(quirk), "{quirk:?} is no more: {listed:?}");
+                assert_eq!(listed.unwrap().len(), parts);
+                self.abort(upload).await;
+            }
         }
     }
 

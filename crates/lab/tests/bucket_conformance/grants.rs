@@ -32,7 +32,11 @@ pub(crate) async fn two_parts_go_up_with_proof(ctx: &Ctx) {
     let head = ctx.bucket.head(&upload.key).await.unwrap().unwrap();
     assert_eq!(head.size_bytes, whole.len() as u64);
     assert_eq!(head.write_token.as_ref(), Some(&upload.token));
-    assert_eq!(head.etag, reply.etag);
+    if ctx.has(Quirk::HeadsEtagIsPlain) {
+        assert_eq!(head.etag, sums(&whole).md5.map(|md5| md5.hex()));
+    } else {
+        assert_eq!(head.etag, reply.etag);
+    }
     if ctx.kind == ChecksumKind::Crc64nvme {
         let crc = Some(sums(&whole).crc64nvme);
         assert_eq!((reply.crc64nvme.or(head.crc64nvme), head.crc64nvme), (crc, crc));
@@ -44,6 +48,9 @@ pub(crate) async fn other_bytes_are_refused(ctx: &Ctx) {
     let grant = ctx.grant(&upload, 1, b"right").await;
     let answer = ctx.put(&grant, b"wrong").await;
     assert!((400..500).contains(&answer.status), "{answer:?}");
+    if ctx.has(Quirk::WrongBytesEndTheUpload) {
+        return ctx.ends_unless(Quirk::WrongBytesEndTheUpload, &upload, 0).await;
+    }
     assert_eq!(ctx.bucket.list_parts(&upload.key, &upload.id).await.unwrap(), []);
     // The grant is as good as before for the right bytes.
     assert!(ctx.put(&grant, b"right").await.is_ok());
@@ -146,6 +153,14 @@ pub(crate) async fn a_late_put_leaves_the_finished_object_alone(ctx: &Ctx) {
 pub(crate) async fn a_part_put_again_is_replaced(ctx: &Ctx) {
     let upload = ctx.create(ctx.key("again")).await;
     ctx.part(&upload, 1, b"old").await;
+    if ctx.has(Quirk::PartsAreNotReplaced) {
+        let grant = ctx.grant(&upload, 1, b"newer").await;
+        let answer = ctx.put(&grant, b"newer").await;
+        assert_eq!(answer.status, 501, "an agent takes this for a call for another upload: {answer:?}");
+        // The same bytes are taken as often as they come: a lost answer is no trouble.
+        ctx.part(&upload, 1, b"old").await;
+        return ctx.abort(&upload).await;
+    }
     let parts = [ctx.part(&upload, 1, b"newer").await];
     let listed = ctx.bucket.list_parts(&upload.key, &upload.id).await.unwrap();
     assert!(listed.iter().any(|part| part.etag == parts[0].etag && part.size_bytes == 5), "{listed:?}");

@@ -3,13 +3,19 @@
 
 mod cancel;
 mod cli;
+mod faults;
 mod files;
 mod grants;
 mod happy;
 mod life;
 mod links;
+mod promise_1_no_false_success;
+mod promise_2_no_false_failure;
 mod queue;
+mod rclone;
 mod rest;
 mod restarts;
 mod stop;
+mod storm;
 mod structure;
+mod trouble;

@@ -5,10 +5,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart,
 };
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use hoist_wire::to_agent::Grant;
 use hoist_wire::{ChecksumKind, Crc64, Md5, Sealed};
 
@@ -54,8 +56,11 @@ impl Bucket for S3Bucket {
             call =
                 call.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject);
         }
-        let reply = Box::pin(call.send()).await.map_err(|error| self.place.explain(asked, &error))?;
-        match reply.upload_id {
+        let id = match Box::pin(call.send()).await {
+            Ok(reply) => reply.upload_id,
+            Err(error) => Some(odd_upload_id(&error).ok_or_else(|| self.place.explain(asked, &error))?),
+        };
+        match id {
             Some(id) if !id.is_empty() => Ok(MultipartId(id)),
             Some(_) | None => Err(unclear(asked, "a good answer without an upload id".to_owned())),
         }
@@ -187,6 +192,16 @@ impl S3Bucket {
             crc64nvme: whole_crc(reply.checksum_crc64_nvme.as_deref(), reply.checksum_type.as_ref()),
         }))
     }
+}
+
+/// Finds the upload's id in a good answer that the SDK refuses: rclone 1.75 calls its root `InitiateMultipartUpload`.
+fn odd_upload_id<E>(error: &SdkError<E, HttpResponse>) -> Option<String> {
+    let raw = error.raw_response().filter(|raw| raw.status().is_success())?;
+    let text = std::str::from_utf8(raw.body().bytes()?).ok()?;
+    let (_, rest) = text.split_once("<InitiateMultipartUpload>")?;
+    let (id, _) = rest.split_once("<UploadId>")?.1.split_once("</UploadId>")?;
+    // An id that XML would write otherwise is none of those that are known.
+    (!id.contains(['&', '<'])).then(|| id.to_owned())
 }
 
 /// Gives an ETag without its quotes.

@@ -83,6 +83,11 @@ impl Scratch {
         };
         Ok(Self { key: format!("{prefix}{slash}.hoist-probe/{token}"), token, right, wrong, sums })
     }
+
+    /// Gives the ETag that S3 makes for an object of this one part.
+    fn etag_of_one_part(&self) -> Option<String> {
+        self.sums.md5.map(|md5| format!("{}-1", Md5(md5::Md5::digest(md5.0).into()).hex()))
+    }
 }
 
 /// What storage answered to a presigned PUT.
@@ -99,6 +104,9 @@ impl S3Bucket {
         let meta = ObjectMeta {
             metadata: [(WRITE_TOKEN_KEY.to_owned(), scratch.token.clone())].into_iter().collect(),
         };
+        if kind != ChecksumKind::Unproven {
+            self.try_wrong_bytes(kind, &scratch, &meta).await?;
+        }
         let id = self.create_upload(&scratch.key, &meta, kind).await?;
         let tried = self.try_upload(kind, &scratch, &id, seen).await;
         let aborted = self.abort(&scratch.key, &id).await;
@@ -111,6 +119,25 @@ impl S3Bucket {
         }
     }
 
+    /// Tries wrong bytes in an upload of their own: a store may give up the whole upload for them (rclone 1.75).
+    async fn try_wrong_bytes(
+        &self,
+        kind: ChecksumKind,
+        scratch: &Scratch,
+        meta: &ObjectMeta,
+    ) -> Result<(), Stop> {
+        let id = self.create_upload(&scratch.key, meta, kind).await?;
+        let put = self.put(kind, scratch, &id, &scratch.wrong).await;
+        let aborted = self.abort(&scratch.key, &id).await;
+        if let Err(error @ BucketError::Denied { .. }) = aborted {
+            return Err(error.into());
+        }
+        if put?.status < 300 {
+            return Err(Stop::NotThis("a part with the wrong checksum was taken".to_owned()));
+        }
+        Ok(())
+    }
+
     async fn try_upload(
         &self,
         kind: ChecksumKind,
@@ -118,12 +145,6 @@ impl S3Bucket {
         id: &MultipartId,
         seen: &mut Vec<Check>,
     ) -> Result<(), Stop> {
-        if kind != ChecksumKind::Unproven {
-            let put = self.put(kind, scratch, id, &scratch.wrong).await?;
-            if put.status < 300 {
-                return Err(Stop::NotThis("a part with the wrong checksum was taken".to_owned()));
-            }
-        }
         let put = self.put(kind, scratch, id, &scratch.right).await?;
         if put.status == 403 {
             return Err(Stop::Fatal(BucketError::Denied {
@@ -209,6 +230,10 @@ impl S3Bucket {
         let proof = reply.crc64nvme.or(head.crc64nvme);
         if kind == ChecksumKind::Crc64nvme && proof != Some(crc) {
             return Err(Stop::NotThis("neither Complete nor HEAD shows the object's CRC64NVME".to_owned()));
+        }
+        let etag = scratch.etag_of_one_part();
+        if kind == ChecksumKind::PartMd5 && reply.etag != etag && head.etag != etag {
+            return Err(Stop::NotThis("the object's ETag is not made of its parts' MD5s".to_owned()));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use hoist_engine::parts::PartTable;
 use hoist_wire::{ChecksumKind, Crc64, Md5};
 use md5::{Digest, Md5 as Md5Hash};
 
-use crate::bucket::ObjectHead;
+use crate::bucket::{CompleteReply, ObjectHead};
 use crate::store::Record;
 
 /// Combines the parts' CRCs, in order, to the whole file's; 0 for no parts.
@@ -14,6 +14,15 @@ pub(super) fn combined_crc(table: &PartTable) -> Crc64 {
         checksum_combine(CrcAlgorithm::Crc64Nvme, whole, part.sums.crc64nvme.0, part.size_bytes)
     };
     Crc64(table.iter().fold(0, combine))
+}
+
+/// Tells whether an object's ETag speaks for these parts: made of their MD5s, or of one part the MD5 itself.
+///
+/// rclone says the latter in HEAD, also for more parts, where only Complete's answer tells.
+fn is_etag_of(table: &PartTable, seen: &str) -> bool {
+    let only = table.iter().next().filter(|_| table.iter().count() == 1);
+    let plain = only.and_then(|(_, part)| part.sums.md5).map(|md5| md5.hex());
+    plain.as_deref() == Some(seen) || composite_etag(table).as_deref() == Some(seen)
 }
 
 /// Gives the ETag that an object of these parts has on S3: the MD5 of the parts' MD5s, and how many (`-n`).
@@ -37,7 +46,7 @@ pub(super) fn judge(
     record: &Record,
     table: &PartTable,
     head: &ObjectHead,
-    said_by_complete: Option<Crc64>,
+    said_by_complete: Option<&CompleteReply>,
 ) -> Result<ChecksumKind, String> {
     let key = record.object_key.as_deref().unwrap_or_default();
     if head.write_token.as_deref() != Some(&record.write_token) {
@@ -52,7 +61,7 @@ pub(super) fn judge(
     match record.life.upload.map_or(ChecksumKind::Unproven, |upload| upload.checksum) {
         ChecksumKind::Crc64nvme => {
             let expected = record.life.crc64nvme;
-            match head.crc64nvme.or(said_by_complete) {
+            match head.crc64nvme.or(said_by_complete.and_then(|said| said.crc64nvme)) {
                 seen if seen.is_some() && seen == expected => Ok(ChecksumKind::Crc64nvme),
                 Some(seen) => Err(format!(
                     "object {key} has CRC64NVME {seen}, and the file {}",
@@ -61,14 +70,16 @@ pub(super) fn judge(
                 None => Err(format!("storage does not say the CRC64NVME of object {key}")),
             }
         }
-        ChecksumKind::PartMd5 => match (composite_etag(table), head.etag.as_deref()) {
-            (Some(expected), Some(seen)) if expected == seen => Ok(ChecksumKind::PartMd5),
-            (expected, seen) => Err(format!(
-                "object {key} has ETag {}, and its parts make {}",
-                seen.unwrap_or("none"),
-                expected.as_deref().unwrap_or("none")
-            )),
-        },
+        ChecksumKind::PartMd5 => {
+            let said = said_by_complete.and_then(|said| said.etag.as_deref());
+            let seen = head.etag.as_deref();
+            if seen.into_iter().chain(said).any(|etag| is_etag_of(table, etag)) {
+                return Ok(ChecksumKind::PartMd5);
+            }
+            let expected = composite_etag(table);
+            let (seen, expected) = (seen.unwrap_or("none"), expected.as_deref().unwrap_or("none"));
+            Err(format!("object {key} has ETag {seen}, and its parts make {expected}"))
+        }
         ChecksumKind::Unproven => Ok(ChecksumKind::Unproven),
     }
 }
@@ -98,6 +109,28 @@ mod tests {
         }
         assert_eq!(combined_crc(&table), Crc64(checksum(CrcAlgorithm::Crc64Nvme, &bytes)));
         assert!(composite_etag(&table).unwrap().ends_with("-3"));
+    }
+
+    #[test]
+    fn an_etag_speaks_for_its_parts_and_no_others() {
+        let table = |parts: &[&[u8]]| {
+            let plan = Plan::new(u64::from(parts.len() == 2) * MIN_PART_SIZE_BYTES + 1, MIN_PART_SIZE_BYTES)
+                .unwrap();
+            let mut table = PartTable::default();
+            for (number, bytes) in plan.numbers().zip(parts) {
+                let size_bytes = plan.part_len(number).unwrap();
+                let sums = PartSums { crc64nvme: Crc64(0), md5: Some(Md5(Md5Hash::digest(bytes).into())) };
+                table.insert(&plan, Receipt { number, size_bytes, etag: String::from("e"), sums }).unwrap();
+            }
+            table
+        };
+        let (one, two) = (table(&[b"a"]), table(&[b"a", b"b"]));
+        let md5_of_a = Md5(Md5Hash::digest(b"a").into()).hex();
+        assert!(is_etag_of(&one, &md5_of_a) && is_etag_of(&one, &composite_etag(&one).unwrap()));
+        assert!(is_etag_of(&two, &composite_etag(&two).unwrap()));
+        for other in [md5_of_a, composite_etag(&one).unwrap(), String::new()] {
+            assert!(!is_etag_of(&two, &other), "{other}");
+        }
     }
 
     #[test]

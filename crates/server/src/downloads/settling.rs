@@ -11,7 +11,7 @@ use hoist_wire::{ChecksumKind, Crc64, Timestamp};
 use super::Shop;
 use super::key::object_meta;
 use super::proof::judge;
-use crate::bucket::{BucketError, CompletePart, CompleteRequest, ListedPart, MultipartId};
+use crate::bucket::{BucketError, CompletePart, CompleteReply, CompleteRequest, ListedPart, MultipartId};
 use crate::clock::chance;
 use crate::links::chain;
 use crate::store::Record;
@@ -47,7 +47,7 @@ impl Settling {
             size_bytes: self.record.life.size_bytes.unwrap_or(0),
         };
         match shop.bucket.complete(request).await {
-            Ok(reply) => self.look_at_object(shop, reply.crc64nvme, None).await,
+            Ok(reply) => self.look_at_object(shop, Some(&reply), None).await,
             Err(error) => {
                 tracing::warn!(download_id = %self.record.id, error = %chain(&error), "Complete has no clean answer");
                 self.look(shop, Some(&error)).await
@@ -100,7 +100,12 @@ impl Settling {
         }
     }
 
-    async fn look_at_object(&self, shop: &Shop, said: Option<Crc64>, after: Option<&BucketError>) -> Verdict {
+    async fn look_at_object(
+        &self,
+        shop: &Shop,
+        said: Option<&CompleteReply>,
+        after: Option<&BucketError>,
+    ) -> Verdict {
         match shop.bucket.head(self.key()).await {
             Ok(Some(head)) => match judge(&self.record, &self.table, &head, said) {
                 Ok(proof) => Verdict::Proven { proof },

@@ -24,6 +24,10 @@ pub(crate) enum Turn {
     LoseReply,
     /// It is done when the test lets it, by a permit.
     Wait(Arc<Semaphore>),
+    /// Nobody can tell, and a Complete is done only when the test says so, whatever became of its upload.
+    Late,
+    /// HEAD does not see the object, though it is there.
+    Hide,
 }
 
 #[derive(Debug, Clone)]
@@ -37,6 +41,8 @@ struct Upload {
 struct State {
     uploads: BTreeMap<String, Upload>,
     objects: BTreeMap<String, ObjectHead>,
+    /// What late Completes will make.
+    late: Vec<(String, ObjectHead)>,
     script: HashMap<&'static str, VecDeque<Turn>>,
     calls: HashMap<&'static str, u32>,
     made: u32,
@@ -72,6 +78,26 @@ impl FakeBucket {
         self.state().objects.len()
     }
 
+    /// Has the late Completes make their objects now.
+    pub(crate) fn land(&self) {
+        let mut state = self.state();
+        let late = std::mem::take(&mut state.late);
+        assert!(!late.is_empty(), "no Complete was late");
+        state.objects.extend(late);
+    }
+
+    /// Puts what somebody else would put under a key.
+    pub(crate) fn put_foreign(&self, key: &str) {
+        let write_token = Some(String::from("somebody else's"));
+        let head = ObjectHead { size_bytes: 1, write_token, etag: None, crc64nvme: None };
+        self.state().objects.insert(key.to_owned(), head);
+    }
+
+    /// Gives what HEAD says of a key.
+    pub(crate) fn object(&self, key: &str) -> Option<ObjectHead> {
+        self.state().objects.get(key).cloned()
+    }
+
     /// Loses all uploads, as a lifecycle rule does.
     pub(crate) fn lose_uploads(&self) {
         self.state().uploads.clear();
@@ -94,6 +120,10 @@ impl FakeBucket {
         Some(etag)
     }
 
+    fn is_next(&self, call: &'static str, is: fn(&Turn) -> bool) -> bool {
+        self.state().script.get(call).and_then(VecDeque::front).is_some_and(is)
+    }
+
     /// Makes a call as it is scripted.
     async fn call<T>(
         &self,
@@ -109,8 +139,8 @@ impl FakeBucket {
         let unclear =
             || BucketError::Unclear { call, key: key.to_owned(), message: String::from("scripted") };
         match turn {
-            None => work(&mut self.state()),
-            Some(Turn::Unclear) => Err(unclear()),
+            None | Some(Turn::Hide) => work(&mut self.state()),
+            Some(Turn::Unclear | Turn::Late) => Err(unclear()),
             Some(Turn::LoseReply) => work(&mut self.state()).and_then(|_| Err(unclear())),
             Some(Turn::Wait(permits)) => {
                 permits.acquire().await.unwrap().forget();
@@ -200,11 +230,20 @@ impl Bucket for FakeBucket {
                 etag: etag.clone(),
                 crc64nvme: Some(request.crc64nvme),
             };
-            state.objects.insert(upload.key.clone(), head);
-            state.uploads.remove(&request.multipart_id.0);
-            Ok(CompleteReply { etag, crc64nvme: Some(request.crc64nvme) })
+            Ok((upload.key.clone(), head, CompleteReply { etag, crc64nvme: Some(request.crc64nvme) }))
         };
-        self.call(call, key, work).await
+        if self.is_next(call, |turn| matches!(turn, Turn::Late)) {
+            let mut state = self.state();
+            let (key, head, _) = work(&mut state)?;
+            state.late.push((key, head));
+        }
+        let land = |state: &mut State| {
+            let (key, head, reply) = work(state)?;
+            state.objects.insert(key, head);
+            state.uploads.remove(&request.multipart_id.0);
+            Ok(reply)
+        };
+        self.call(call, key, land).await
     }
 
     async fn abort(&self, key: &str, id: &MultipartId) -> Result<(), BucketError> {
@@ -223,7 +262,8 @@ impl Bucket for FakeBucket {
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError> {
-        self.call("head", key, |state| Ok(state.objects.get(key).cloned())).await
+        let hidden = self.is_next("head", |turn| matches!(turn, Turn::Hide));
+        self.call("head", key, |state| Ok(state.objects.get(key).filter(|_| !hidden).cloned())).await
     }
 
     async fn put_empty(&self, key: &str, meta: &ObjectMeta, _: ChecksumKind) -> Result<(), BucketError> {

@@ -1,6 +1,6 @@
 //! Links, slots and drivers: no message is lost between them, and no slot.
 
-use hoist_wire::{ErrorCode, Outcome, State};
+use hoist_wire::{ErrorCode, Outcome, ReasonCode};
 
 use crate::bucket::Turn;
 use crate::ctx::{Ctx, File, attempt};
@@ -73,7 +73,10 @@ async fn an_agent_that_comes_back_while_its_object_is_made_hears_the_end() {
     let id = ctx.ask(&server).await;
     let of = agent.fetch().await;
     agent.bring(of, &ctx.bucket, &file()).await;
-    ctx.until_state(id, State::Completing).await;
+    ctx.until(id, "a look that saw nothing", |record| {
+        record.life.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::CannotVerify)
+    })
+    .await;
     server.stop().await;
     drop(agent);
     let server = ctx.serve().await;

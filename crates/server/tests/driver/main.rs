@@ -5,5 +5,6 @@
 
 mod bucket;
 mod ctx;
+mod late;
 mod links;
 mod settling;

@@ -1,20 +1,25 @@
-//! A proxy before the bucket: counts what passes, and holds back what a test wants held back.
+//! A proxy before the bucket: counts what passes, holds back what a test wants held back, and damages what a test wants
+//! damaged.
 //!
-//! Deliberately absent: damage. It forwards each request whole or not at all. Host is signed, so whoever goes through
-//! it must have been told its address as the bucket's.
+//! It stands between agent and bucket, or server and bucket. Host is signed, so whoever goes through it must have been
+//! told its address as the bucket's. [`Wire`] is its plain cousin, between agent and server.
+
+mod body;
+mod fault;
+mod forward;
+mod wire;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt as _, Empty};
-use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+pub use fault::{Call, Canned, Fault, Injected, On};
+pub use wire::{Pace, Wire};
+
+use fault::Injection;
 
 /// A request that came to the proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +28,12 @@ pub struct Passed {
     pub method: String,
     /// Its path and query.
     pub target: String,
-    /// What the bucket answered; none while it is held back, on its way, or was given up.
+    /// What the bucket answered; none while it is held back, on its way, was given up, or never got there.
     pub status: Option<u16>,
+    /// The number of the connection that it came on.
+    pub connection: usize,
+    /// What whoever asked was told; none where nothing was.
+    pub told: Option<u16>,
 }
 
 type Rule = Box<dyn Fn(&Passed, &[Passed]) -> bool + Send>;
@@ -33,6 +42,7 @@ struct Inner {
     upstream: String,
     seen: Mutex<Vec<Passed>>,
     rule: Mutex<Option<Rule>>,
+    injections: Mutex<Vec<Arc<Injection>>>,
     /// Grows with each change of the rule; who is held back then asks again.
     changed: watch::Sender<u64>,
 }
@@ -59,7 +69,12 @@ impl Passed {
 
     /// Tells whether this is a Complete.
     pub fn is_complete(&self) -> bool {
-        self.method == "POST" && self.target.contains("uploadId=")
+        self.call() == Call::Complete
+    }
+
+    /// Tells what it asks of the bucket.
+    pub fn call(&self) -> Call {
+        Call::of(&self.method, &self.target)
     }
 }
 
@@ -76,11 +91,12 @@ impl Proxy {
             upstream,
             seen: Mutex::default(),
             rule: Mutex::default(),
+            injections: Mutex::default(),
             changed: watch::Sender::new(0),
         };
         let inner = Arc::new(inner);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, Arc::clone(&inner)));
+        tasks.spawn(forward::accept(listener, Arc::clone(&inner)));
         Self { address, inner, _tasks: tasks }
     }
 
@@ -92,6 +108,11 @@ impl Proxy {
     /// Gives all requests so far, in the order in which they came.
     pub fn seen(&self) -> Vec<Passed> {
         locked(&self.inner.seen).clone()
+    }
+
+    /// Gives what was asked so far, in the order in which it came.
+    pub fn calls(&self) -> Vec<Call> {
+        self.seen().iter().map(Passed::call).collect()
     }
 
     /// Gives the numbers of the parts that the bucket has confirmed, each as often as it did.
@@ -117,74 +138,27 @@ impl Proxy {
         });
     }
 
-    /// Lets everything through.
+    /// Lets everything through that was held back. Faults stay.
     pub fn release(&self) {
         *locked(&self.inner.rule) = None;
         self.inner.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Has the requests that match meet a fault, once they are not held back. Of several faults, the first one given is met.
+    pub fn inject(&self, on: On, fault: Fault) -> Injected {
+        let injection = Arc::new(Injection::new(on, fault));
+        locked(&self.inner.injections).push(Arc::clone(&injection));
+        Injected(injection)
+    }
+
+    /// Takes all faults away; what was stalled goes on.
+    pub fn mend(&self) {
+        for injection in locked(&self.inner.injections).drain(..) {
+            injection.lift();
+        }
     }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn accept(listener: TcpListener, inner: Arc<Inner>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let inner = Arc::clone(&inner);
-        connections.spawn(async move {
-            let service = service_fn(move |request| forward(request, Arc::clone(&inner)));
-            // Either side may end a connection as it likes.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        });
-        while connections.try_join_next().is_some() {}
-    }
-}
-
-type Body = BoxBody<Bytes, hyper::Error>;
-
-async fn forward(
-    request: Request<Incoming>,
-    inner: Arc<Inner>,
-) -> Result<Response<Body>, Box<dyn std::error::Error + Send + Sync>> {
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
-    let passed = Passed { method: request.method().to_string(), target, status: None };
-    let mut changed = inner.changed.subscribe();
-    let at = {
-        let mut seen = locked(&inner.seen);
-        seen.push(passed.clone());
-        seen.len() - 1
-    };
-    loop {
-        changed.mark_unchanged();
-        let held = {
-            let seen = locked(&inner.seen);
-            locked(&inner.rule).as_ref().is_some_and(|rule| rule(&passed, &seen[..at]))
-        };
-        if !held {
-            break;
-        }
-        changed.changed().await?;
-    }
-    let stream = TcpStream::connect(&inner.upstream).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        let _ = connection.await;
-    });
-    let reply = sender.send_request(request).await?;
-    let status = reply.status();
-    // Read whole: the connection ends with this call. Answers are short, but for GETs, which tests keep away.
-    let (parts, body) = reply.into_parts();
-    let bytes = body.collect().await?.to_bytes();
-    locked(&inner.seen)[at].status = Some(status.as_u16());
-    let body: Body = if bytes.is_empty() {
-        Empty::new().map_err(|never| match never {}).boxed()
-    } else {
-        http_body_util::Full::new(bytes).map_err(|never| match never {}).boxed()
-    };
-    Ok(Response::from_parts(parts, body))
 }
