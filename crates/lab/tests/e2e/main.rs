@@ -8,6 +8,7 @@ mod grants;
 mod happy;
 mod life;
 mod links;
+mod promise_9_one_writer;
 mod queue;
 mod rest;
 mod restarts;
