@@ -62,8 +62,8 @@ enum Look {
     Free,
     /// Its link was asked whether it lives.
     Asked(Receiver<()>),
-    /// Somebody else has asked, and waits for the answer.
-    Asking,
+    /// Somebody else has asked, and waits for the answer or has just got it.
+    Known,
 }
 
 impl LinkContext {
@@ -122,7 +122,7 @@ impl Links {
         for _ in 0..LOOKS {
             let answer = match self.look(client, face) {
                 Look::Free => return Ok(()),
-                Look::Asking => break,
+                Look::Known => break,
                 Look::Asked(answer) => answer,
             };
             let Ok(_place) = self.door.waiting.try_acquire() else { return Err((Refusal::Crowded, None)) };
@@ -147,7 +147,8 @@ impl Links {
         let Some(seat) = seats.get_mut(client) else { return Look::Free };
         match seat.claim(face, Instant::now()) {
             Claim::AtOnce => Look::Free,
-            Claim::AskFirst => seat.link.mailbox.ask().map_or(Look::Asking, Look::Asked),
+            Claim::AskFirst => seat.link.mailbox.ask().map_or(Look::Known, Look::Asked),
+            Claim::No => Look::Known,
         }
     }
 }

@@ -19,6 +19,9 @@ const TURNS_WITHIN: Duration = Duration::from_secs(10 * 60);
 /// A log has one line for refusals that follow each other faster than this.
 const EPISODE: Duration = Duration::from_secs(10 * 60);
 
+/// So long an answer counts: an agent on a thin link is not pinged as often as a clone likes to knock.
+const ANSWER_HOLDS: Duration = Duration::from_secs(5);
+
 /// The record of a suspicion is written no more often than this.
 pub(super) const NOTED_EVERY: Duration = Duration::from_secs(60);
 
@@ -50,6 +53,8 @@ pub(super) enum Claim {
     AtOnce,
     /// Only if the link that has the seat does not answer.
     AskFirst,
+    /// Not now: the link has just answered somebody else.
+    No,
 }
 
 /// What a suspicion is worth: most of them were told already.
@@ -91,15 +96,18 @@ impl Seat {
 
     /// Judges a newcomer.
     pub(super) fn claim(&mut self, newcomer: Face, now: Instant) -> Claim {
+        let suspected_at = self.past.as_ref().and_then(|past| past.suspected_at);
+        let answered = suspected_at.is_some_and(|at| now - at < ANSWER_HOLDS);
+        let claim = if answered { Claim::No } else { Claim::AskFirst };
         if newcomer.machine != self.face.machine {
-            return Claim::AskFirst;
+            return claim;
         }
         let replaced = self.past.as_mut().and_then(|past| past.replaced.as_mut());
         match replaced {
             Some((process, at)) if *process == newcomer.process && now - *at < TURNS_WITHIN => {
                 // As long as it keeps coming it is remembered, or the two would change places every ten minutes.
                 *at = now;
-                Claim::AskFirst
+                claim
             }
             Some(_) | None => Claim::AtOnce,
         }
@@ -170,6 +178,16 @@ mod tests {
         assert_eq!(seat.claim(face("c.m"), after(60, start)), Claim::AtOnce, "a third one is a restart");
         assert_eq!(seat.claim(face("a.m"), after(659, start)), Claim::AskFirst, "it was heard of meanwhile");
         assert_eq!(seat.claim(face("a.m"), after(2_000, start)), Claim::AtOnce, "no longer remembered");
+    }
+
+    #[test]
+    fn a_link_that_has_just_answered_is_left_alone() {
+        let start = Instant::now();
+        let mut seat = sit("a.m", None, start);
+        seat.suspect(start);
+        assert_eq!(seat.claim(face("c.n"), after(4, start)), Claim::No);
+        assert_eq!(seat.claim(face("b.m"), after(4, start)), Claim::AtOnce, "its own machine is no clone");
+        assert_eq!(seat.claim(face("c.n"), after(5, start)), Claim::AskFirst);
     }
 
     #[test]

@@ -64,6 +64,7 @@ async fn a_live_link_keeps_its_seat_and_the_clone_is_reported_once() {
             held.mailbox.alive();
         });
         reports.extend(is_taken(verdict));
+        assert_eq!(is_taken(links.admit(&visitor, here).await), None, "it has just answered");
         tokio::time::advance(Duration::from_secs(40)).await;
     }
     assert_eq!(start.elapsed(), Duration::from_secs(120), "an answer is not waited for longer than it takes");
