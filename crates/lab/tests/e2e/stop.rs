@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hoist_lab::{Scene, WITHIN, eventually};
+use hoist_wire::to_agent::{GoodbyeReason, ToAgent};
 
 /// An idle agent has nothing to end: twice the second that it may take.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -41,6 +42,29 @@ async fn an_agent_stops_at_once_in_the_middle_of_a_part() {
     agent.start_again();
     scene.proxy().release();
     operator.completes(asked.id).await;
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stops_tells_each_agent_another_time_to_come_back() {
+    let mut scene = Scene::trial().start().await;
+    let mut agents = Vec::new();
+    for n in 0..4 {
+        agents.push(scene.scripted(&format!("restaurant-{n}")).await);
+    }
+    scene.server.ask_to_end();
+    let mut waits = Vec::new();
+    for agent in &mut agents {
+        let ToAgent::Goodbye(goodbye) = agent.hear().await else { panic!("a goodbye was due") };
+        assert_eq!(goodbye.reason, GoodbyeReason::Stopping);
+        waits.push(goodbye.reconnect_after_ms);
+    }
+    waits.sort_unstable();
+    // Few agents share 10 s: one in each quarter.
+    let quarters: Vec<u64> = waits.iter().map(|wait| wait / 2_500).collect();
+    assert_eq!(quarters, [0, 1, 2, 3], "{waits:?}");
+    assert_eq!(scene.server.terminate().await.code(), Some(0));
+    scene.server.restart().await;
     scene.finish().await;
 }
 
