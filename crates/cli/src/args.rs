@@ -59,6 +59,15 @@ pub(crate) enum Command {
     },
     /// Cancels a download.
     Cancel { id: DownloadId },
+    /// Asks once more for the file of a download, as a new download, and waits.
+    Retry {
+        id: DownloadId,
+        /// Prints the new download's id, and does not wait.
+        #[arg(long, conflicts_with_all = ["output", "timeout"])]
+        no_wait: bool,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
     /// Lists downloads, newest first.
     Downloads(Downloads),
     /// Shows a client: whether it is connected, and its downloads.

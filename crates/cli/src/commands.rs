@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use hoist_wire::DownloadId;
 use hoist_wire::rest::{
     ClientPage, ClientStatus, Download, DownloadPage, DownloadRequest, TokenKind, TokenReply, TokenRequest,
 };
+use hoist_wire::{ClientId, DownloadId};
 use serde_json::{Value, json};
 
 use crate::api::{Api, Ask, Reply};
@@ -46,6 +46,20 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
                 text::print(&format!("{} {}", reply.value.id, reply.value.state));
             }
             Ok(())
+        }
+        Command::Retry { id, no_wait, waiting } => {
+            check_output(&waiting)?;
+            let old: Download = api.send(&one(id)).await?.value;
+            let request = DownloadRequest {
+                file_path: old.file_path,
+                metadata: old.metadata,
+                ttl_secs: None,
+                on_change: Some(old.on_change),
+                // It was asked for before, whether the client has been seen by now or not.
+                allow_unknown: true,
+            };
+            let order = Order { client: old.client_id, request, key: settings::random_id()? };
+            place(&api, &order, no_wait, &waiting, json).await
         }
         Command::Downloads(filter) => downloads(&api, &filter, json).await,
         Command::Status { client } => {
@@ -94,11 +108,31 @@ async fn ask_for(api: &Api, download: &args::Download, json: bool) -> Result<(),
         Some(key) => key.clone(),
         None => settings::random_id()?,
     };
-    let ask = Ask::post(&["trigger-download", client.as_str()], write(&request)?, Some(key));
-    let reply: Reply<Download> = api.send(&ask).await?;
-    if !download.no_wait {
+    place(api, &Order { client, request, key }, download.no_wait, &download.waiting, json).await
+}
+
+/// A request for a file of a client.
+struct Order {
+    client: ClientId,
+    request: DownloadRequest,
+    /// Two orders with the same key are one download.
+    key: String,
+}
+
+/// Asks for a file, and waits for it unless that is not wanted.
+async fn place(
+    api: &Api,
+    order: &Order,
+    no_wait: bool,
+    waiting: &Waiting,
+    json: bool,
+) -> Result<(), Failure> {
+    let path = ["trigger-download", order.client.as_str()];
+    let reply: Reply<Download> =
+        api.send(&Ask::post(&path, write(&order.request)?, Some(order.key.clone()))).await?;
+    if !no_wait {
         text::note(&format!("download {}", reply.value.id));
-        return wait_and_print(api, reply, &download.waiting, json).await;
+        return wait_and_print(api, reply, waiting, json).await;
     }
     if json {
         text::print(&text::safe_json(&reply.text));

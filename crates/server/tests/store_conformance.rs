@@ -300,6 +300,18 @@ async fn an_upload_that_is_created_too_late_is_aborted() {
 }
 
 #[tokio::test]
+async fn clients_that_are_waited_for_are_found_once_each() {
+    let (store, _dir) = store().await;
+    assert!(store.waiting_clients(None, 9).await.unwrap().is_empty());
+    let (mut first, mut second) = (insert(&store, 1).await, insert(&store, 2).await);
+    assert_eq!(store.waiting_clients(None, 9).await.unwrap(), [client("restaurant-1")]);
+    assert!(store.waiting_clients(Some(&client("restaurant-1")), 9).await.unwrap().is_empty());
+    cancel(&store, &mut first).await;
+    cancel(&store, &mut second).await;
+    assert!(store.waiting_clients(None, 9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn deadlines_and_what_was_left_completing_are_found() {
     let (store, _dir) = store().await;
     let (first, mut second) = (insert(&store, 1).await, insert(&store, 2).await);

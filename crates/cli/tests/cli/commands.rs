@@ -48,6 +48,23 @@ async fn a_download_is_asked_for_and_waited_for() {
 }
 
 #[tokio::test]
+async fn a_retry_is_a_new_download_of_the_same_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Fake::start(|asked, _| match asked.line.as_str() {
+        TRIGGER => answer(202, &download("queued")),
+        _ => answer(200, &download("failed")),
+    })
+    .await;
+    let output = run(folder.path(), &server.url, &["retry", ID, "--no-wait"]).await;
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), format!("{ID}\n")));
+    assert_eq!(server.lines(), [&format!("GET /downloads/{ID}"), TRIGGER]);
+    let asked: Value = serde_json::from_str(&server.asked()[1].body).unwrap();
+    let old = download("failed");
+    assert_eq!((&asked["file_path"], &asked["on_change"]), (&old["file_path"], &old["on_change"]));
+    assert!(server.asked()[1].header("idempotency-key").is_some());
+}
+
+#[tokio::test]
 async fn json_is_the_last_record_as_it_came() {
     let folder = tempfile::tempdir().unwrap();
     let server = Fake::start(|asked, _| match asked.line.as_str() {

@@ -56,7 +56,7 @@ pub enum StoreError {
 /// What hoist keeps. Every write that returns `Ok` is on disk.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
-    /// Tells whether the store answers.
+    /// Tells whether the store answers, and takes writes again if the last one failed.
     async fn ping(&self) -> Result<(), StoreError>;
 
     /// Gives a client its next link, and notes that it is connected.
@@ -69,6 +69,14 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Notes that a client's link ended; a late one moves nothing.
     async fn close_link(&self, client: &ClientId, link: LinkSeq, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Notes until when the token is good that a client was given over this link.
+    async fn token_renewed(
+        &self,
+        client: &ClientId,
+        link: LinkSeq,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError>;
 
     /// Notes at the start that this node has no link: whoever seems connected is not.
     async fn close_all_links(&self, now: Timestamp) -> Result<(), StoreError>;
@@ -116,6 +124,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Gives downloads whose deadline has passed.
     async fn overdue(&self, now: Timestamp, limit: u32) -> Result<Vec<DownloadId>, StoreError>;
+
+    /// Gives clients with downloads that are not final, behind `after`, by id.
+    async fn waiting_clients(
+        &self,
+        after: Option<&ClientId>,
+        limit: u32,
+    ) -> Result<Vec<ClientId>, StoreError>;
 
     /// Gives downloads that are completing, behind `after`, by id.
     async fn completing(&self, after: Option<DownloadId>, limit: u32) -> Result<Vec<DownloadId>, StoreError>;

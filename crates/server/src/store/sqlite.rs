@@ -3,6 +3,7 @@
 mod clients;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,7 +13,7 @@ use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{Row, Sqlite, SqliteConnection, query};
+use sqlx::{Row, Sqlite, SqliteConnection, Transaction, query};
 
 use super::record::{
     Along, ClientFilter, ClientRow, DownloadFilter, Due, Idempotency, Inserted, Introduction, Record,
@@ -27,6 +28,8 @@ use crate::bucket::MultipartId;
 pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
+    /// The last write failed.
+    failing: AtomicBool,
 }
 
 /// How long a reader waits for the database's lock; the one writer never does.
@@ -50,7 +53,7 @@ impl SqliteStore {
         let writer = pool(1).connect_with(options.clone()).await.map_err(open)?;
         sqlx::migrate!().run(&writer).await.map_err(StoreError::Migrate)?;
         let readers = pool(4).connect_with(options.read_only(true)).await.map_err(open)?;
-        Ok(Self { writer, readers })
+        Ok(Self { writer, readers, failing: AtomicBool::new(false) })
     }
 
     async fn read_all(
@@ -71,9 +74,47 @@ impl SqliteStore {
 
     /// Runs one statement, and tells how many rows it changed.
     async fn write(&self, doing: &'static str, query: SqliteQuery<'_>) -> Result<u64, StoreError> {
-        query.execute(&self.writer).await.map(|done| done.rows_affected()).map_err(at(doing))
+        let done = query.execute(&self.writer).await;
+        self.written(doing, done.map(|done| done.rows_affected()))
+    }
+
+    /// Begins a transaction on the one writer.
+    ///
+    /// SQLite ends a transaction by itself when the disk is full or fails, and the connection does not hear of it: it
+    /// counts one as open for ever, and begins no other. Then another connection takes its place.
+    async fn begin(&self, doing: &'static str) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        if let Ok(tx) = self.writer.begin_with(BEGIN).await {
+            return Ok(tx);
+        }
+        if let Ok(stuck) = self.writer.acquire().await {
+            let _ = stuck.close().await;
+        }
+        let begun = self.writer.begin_with(BEGIN).await;
+        self.written(doing, begun)
+    }
+
+    async fn commit(&self, doing: &'static str, tx: Transaction<'static, Sqlite>) -> Result<(), StoreError> {
+        let done = tx.commit().await;
+        self.written(doing, done)
+    }
+
+    /// Notes whether the database takes what is written.
+    fn written<T>(&self, doing: &'static str, result: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+        self.failing.store(false, Ordering::Relaxed);
+        result.map_err(self.failed(doing))
+    }
+
+    /// Notes that the database does not take what is written.
+    fn failed(&self, doing: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
+        move |source| {
+            self.failing.store(true, Ordering::Relaxed);
+            StoreError::Query { doing, source }
+        }
     }
 }
+
+/// The writer's lock is taken at once, so that no transaction fails half way for another's sake.
+const BEGIN: &str = "begin immediate";
 
 type SqliteQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
 
@@ -85,6 +126,10 @@ fn at(doing: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
 #[async_trait]
 impl Store for SqliteStore {
     async fn ping(&self) -> Result<(), StoreError> {
+        if self.failing.load(Ordering::Relaxed) {
+            // A full disk answers every question, so after a failed write only a write can tell.
+            return self.set_setting("last_trouble", "over").await;
+        }
         self.read_one("ping", query("select 1")).await.map(drop)
     }
 
@@ -109,6 +154,15 @@ impl Store for SqliteStore {
         every: Duration,
     ) -> Result<(), StoreError> {
         self.suspect_clone_row(client, refused, now, every).await
+    }
+
+    async fn token_renewed(
+        &self,
+        client: &ClientId,
+        link: LinkSeq,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.token_renewed_row(client, link, expires_at).await
     }
 
     async fn close_all_links(&self, now: Timestamp) -> Result<(), StoreError> {
@@ -143,7 +197,7 @@ impl Store for SqliteStore {
         idempotency: Option<&Idempotency>,
         max_open: u32,
     ) -> Result<Option<Inserted>, StoreError> {
-        let mut tx = self.writer.begin_with("begin immediate").await.map_err(at("begin an insert"))?;
+        let mut tx = self.begin("begin an insert").await?;
         if let Some(key) = idempotency
             && let Some(before) = earlier_request(&mut tx, key).await?
         {
@@ -158,7 +212,10 @@ impl Store for SqliteStore {
         if open >= i64::from(max_open) {
             return Ok(None);
         }
-        bind_record(query(INSERT_RECORD), record).execute(&mut *tx).await.map_err(at("insert a download"))?;
+        bind_record(query(INSERT_RECORD), record)
+            .execute(&mut *tx)
+            .await
+            .map_err(self.failed("insert a download"))?;
         if let Some(key) = idempotency {
             let insert = query(
                 "insert into idempotency (operator, idempotency_key, body_hash, download_id, created_at) \
@@ -170,9 +227,9 @@ impl Store for SqliteStore {
                 .bind(record.created_at.0)
                 .execute(&mut *tx)
                 .await
-                .map_err(at("keep an idempotency key"))?;
+                .map_err(self.failed("keep an idempotency key"))?;
         }
-        tx.commit().await.map_err(at("commit a download"))?;
+        self.commit("commit a download", tx).await?;
         Ok(Some(Inserted::New))
     }
 
@@ -217,11 +274,11 @@ impl Store for SqliteStore {
     }
 
     async fn save(&self, record: &Record, along: &Along) -> Result<bool, StoreError> {
-        let mut tx = self.writer.begin_with("begin immediate").await.map_err(at("begin a write"))?;
+        let mut tx = self.begin("begin a write").await?;
         let done = bind_record(query(UPDATE_RECORD), record)
             .execute(&mut *tx)
             .await
-            .map_err(at("write a download"))?;
+            .map_err(self.failed("write a download"))?;
         if done.rows_affected() == 0 {
             return Ok(false);
         }
@@ -231,11 +288,11 @@ impl Store for SqliteStore {
                  on conflict (download_id) do update set attempt = excluded.attempt, parts = excluded.parts",
             );
             let upsert = upsert.bind(record.id.to_string()).bind(i64::from(attempt.0)).bind(parts);
-            upsert.execute(&mut *tx).await.map_err(at("write the parts"))?;
+            upsert.execute(&mut *tx).await.map_err(self.failed("write the parts"))?;
         }
         if record.life.state.is_final() {
             let delete = query("delete from parts where download_id = $1").bind(record.id.to_string());
-            delete.execute(&mut *tx).await.map_err(at("drop the parts"))?;
+            delete.execute(&mut *tx).await.map_err(self.failed("drop the parts"))?;
         }
         if let Some(fate) = along.upload {
             let update = query(match fate {
@@ -253,9 +310,9 @@ impl Store for SqliteStore {
                 }
             });
             let update = update.bind(record.id.to_string()).bind(record.updated_at.0);
-            update.execute(&mut *tx).await.map_err(at("write an upload's fate"))?;
+            update.execute(&mut *tx).await.map_err(self.failed("write an upload's fate"))?;
         }
-        tx.commit().await.map_err(at("commit a write"))?;
+        self.commit("commit a write", tx).await?;
         Ok(true)
     }
 
@@ -286,6 +343,21 @@ impl Store for SqliteStore {
         rows.iter().map(id_of).collect()
     }
 
+    async fn waiting_clients(
+        &self,
+        after: Option<&ClientId>,
+        limit: u32,
+    ) -> Result<Vec<ClientId>, StoreError> {
+        let select = query(WAITING_CLIENTS).bind(after.map_or("", ClientId::as_str)).bind(i64::from(limit));
+        let rows = self.read_all("find clients that are waited for", select).await?;
+        rows.iter()
+            .map(|row| {
+                let id: String = row.try_get("client_id").map_err(at("client_id"))?;
+                id.parse().map_err(|_| StoreError::Corrupt { what: "client id", value: id })
+            })
+            .collect()
+    }
+
     async fn completing(&self, after: Option<DownloadId>, limit: u32) -> Result<Vec<DownloadId>, StoreError> {
         let select =
             query("select id from downloads where state = 'completing' and id > $1 order by id limit $2");
@@ -305,7 +377,7 @@ impl Store for SqliteStore {
     }
 
     async fn upload_open(&self, upload_row: &str, multipart_id: &MultipartId) -> Result<bool, StoreError> {
-        let mut tx = self.writer.begin_with("begin immediate").await.map_err(at("begin an upload"))?;
+        let mut tx = self.begin("begin an upload").await?;
         let update =
             query("update uploads set multipart_id = $2 where upload_row = $1 and multipart_id is null");
         update
@@ -313,10 +385,11 @@ impl Store for SqliteStore {
             .bind(&multipart_id.0)
             .execute(&mut *tx)
             .await
-            .map_err(at("note an upload's id"))?;
+            .map_err(self.failed("note an upload's id"))?;
         let open = query("update uploads set status = 'open' where upload_row = $1 and status = 'creating'");
-        let done = open.bind(upload_row).execute(&mut *tx).await.map_err(at("note an open upload"))?;
-        tx.commit().await.map_err(at("commit an upload"))?;
+        let done =
+            open.bind(upload_row).execute(&mut *tx).await.map_err(self.failed("note an open upload"))?;
+        self.commit("commit an upload", tx).await?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -394,6 +467,10 @@ const DUE: &str = "select id from downloads where client_id = $1 and is_open = 1
 
 const NEXT_DUE: &str = "select min(next_at) as next_at from downloads where client_id = $1 and \
      is_open = 1 and state <> 'uploading' and state <> 'completing' and reason_code not in ('client_offline', 'client_busy') and next_at > $2";
+
+/// Answered by the index alone.
+const WAITING_CLIENTS: &str = "select distinct client_id from downloads where is_open = 1 and client_id > $1 \
+     order by client_id limit $2";
 
 /// Deadlines have an index of their own.
 const OVERDUE: &str =

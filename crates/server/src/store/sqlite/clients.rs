@@ -15,6 +15,9 @@ const OPEN_LINK: &str = "insert into clients (client_id, link_seq, connected_lin
      os = excluded.os, host = excluded.host, facts = excluded.facts, token_expires_at = excluded.token_expires_at, \
      instance = excluded.instance returning link_seq";
 
+const TOKEN_RENEWED: &str =
+    "update clients set token_expires_at = $3 where client_id = $1 and connected_link = $2";
+
 const CLOSE_LINK: &str = "update clients set connected_link = null, since = $3, last_seen = $3 \
      where client_id = $1 and connected_link = $2";
 
@@ -40,8 +43,8 @@ impl SqliteStore {
             .bind(who.token_expires_at.0)
             .bind(who.instance.as_ref().map(ToString::to_string))
             .fetch_one(&self.writer)
-            .await
-            .map_err(at("open a link"))?;
+            .await;
+        let row = self.written("open a link", row)?;
         let link: i64 = row.try_get("link_seq").map_err(at("link_seq"))?;
         Ok(LinkSeq(link.unsigned_abs()))
     }
@@ -54,6 +57,16 @@ impl SqliteStore {
     ) -> Result<(), StoreError> {
         let close = query(CLOSE_LINK).bind(client.as_str()).bind(number(link.0)).bind(now.0);
         self.write("close a link", close).await.map(drop)
+    }
+
+    pub(super) async fn token_renewed_row(
+        &self,
+        client: &ClientId,
+        link: LinkSeq,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let update = query(TOKEN_RENEWED).bind(client.as_str()).bind(number(link.0)).bind(expires_at.0);
+        self.write("note a token", update).await.map(drop)
     }
 
     pub(super) async fn suspect_clone_row(

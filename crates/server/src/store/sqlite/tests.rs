@@ -38,9 +38,12 @@ fn record(state: State) -> Record {
 async fn what_is_due_is_found_without_a_look_at_the_past_or_at_others() {
     let (store, _dir) = store().await;
     let open = "downloads_open (client_id=?)";
-    for (statement, index) in
-        [(DUE, open), (NEXT_DUE, open), (OVERDUE, "downloads_by_deadline (expires_at<?)")]
-    {
+    for (statement, index) in [
+        (DUE, open),
+        (NEXT_DUE, open),
+        (OVERDUE, "downloads_by_deadline (expires_at<?)"),
+        (WAITING_CLIENTS, "COVERING INDEX downloads_open (client_id>?)"),
+    ] {
         let explain = sqlx::AssertSqlSafe(format!("explain query plan {statement}"));
         let plan = sqlx::query(explain).bind("c").bind(1).bind(1).fetch_all(&store.readers).await.unwrap();
         let steps: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
@@ -65,4 +68,27 @@ async fn no_upload_begins_for_a_download_that_has_ended() {
         assert_eq!(store.upload_creating(&row).await.unwrap(), begins, "{state}");
         assert_eq!(store.upload_of(record.id).await.unwrap().is_some(), begins, "{state}");
     }
+}
+
+#[tokio::test]
+async fn a_disk_that_was_full_is_written_again_when_it_has_room() {
+    let (store, _dir) = store().await;
+    let run = async |statement: &'static str| {
+        sqlx::query(statement).execute(&store.writer).await.unwrap();
+    };
+    let asked = |n| Record { id: DownloadId::new(n, [7; 10]), ..record(State::Queued) };
+    // SQLite takes the whole transaction back, as on a full disk, and the connection does not hear of it.
+    run("create trigger full before insert on downloads begin select raise(rollback, 'full'); end").await;
+    run("create trigger fuller before insert on settings begin select raise(rollback, 'full'); end").await;
+    for n in 1..4 {
+        assert!(store.insert(&asked(n), None, 10_000).await.is_err());
+    }
+    assert!(store.ping().await.is_err(), "a store that cannot be written is not ready");
+    run("drop trigger full").await;
+    run("drop trigger fuller").await;
+    store.ping().await.unwrap();
+    assert_eq!(store.insert(&asked(4), None, 10_000).await.unwrap(), Some(Inserted::New));
+    let mut moved = store.download(asked(4).id).await.unwrap().unwrap();
+    moved.life.state = State::Cancelled;
+    assert!(store.save(&moved, &Along::default()).await.unwrap());
 }
