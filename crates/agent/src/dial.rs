@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use hoist_wire::limits::MAX_FRAME_TO_AGENT;
 use hoist_wire::{INSTANCE_HEADER, Instance, PROTOCOL};
-use http::header::{AUTHORIZATION, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use http::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
 use rustls::pki_types::ServerName;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -67,7 +67,7 @@ pub(crate) enum DialError {
     #[error("{0} did not answer the handshake within {t} s", t = HANDSHAKE_TIMEOUT.as_secs())]
     TimeOut(String),
     #[error("the server answered {status} to the upgrade: {body}")]
-    Answer { status: u16, body: String },
+    Answer { status: u16, body: String, retry_after: Option<Duration> },
     #[error("the upgrade failed: {0}")]
     Upgrade(#[source] Box<WsError>),
 }
@@ -113,7 +113,8 @@ impl Dialer {
             Ok(Err(WsError::Http(answer))) => {
                 let body = answer.body().as_deref().unwrap_or_default();
                 let body = String::from_utf8_lossy(&body[..body.len().min(512)]).into_owned();
-                Err(DialError::Answer { status: answer.status().as_u16(), body })
+                let retry_after = answer.headers().get(RETRY_AFTER).and_then(retry_after);
+                Err(DialError::Answer { status: answer.status().as_u16(), body, retry_after })
             }
             Ok(Err(error)) => Err(upgrade(error)),
         }
@@ -200,6 +201,11 @@ fn tune(tcp: &TcpStream) {
     let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
     #[cfg(not(target_os = "linux"))]
     let _ = socket.set_send_buffer_size(UNSENT_BYTES as usize);
+}
+
+/// Reads how long a server wants to be left alone. A date is not read: a site's clock may be wrong by years.
+fn retry_after(value: &HeaderValue) -> Option<Duration> {
+    value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// Tells whether the server refused the token itself.

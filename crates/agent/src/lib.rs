@@ -61,6 +61,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Agen
     info!(
         version = env!("CARGO_PKG_VERSION"),
         client_id = %config.client_id,
+        // What the server's `clone_suspects` name.
+        instance = %instance,
         server = config.server.host,
         port = config.server.port,
         may_leave = config.roots.describe(),

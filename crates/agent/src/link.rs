@@ -35,7 +35,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long an agent stays away after it was told that another machine holds its link.
 const TAKEN_WAIT: Duration = Duration::from_secs(60);
 
-/// Longest wait that a server's `goodbye` can ask for.
+/// Longest wait that a server can ask for, by `goodbye` or by `Retry-After`.
 const MAX_GOODBYE_WAIT: Duration = Duration::from_secs(15 * 60);
 
 /// What the owner of the downloads hears.
@@ -164,8 +164,8 @@ impl Links {
         if refuses_credentials(failure) {
             return Err(LinkError::Refused { client_id: self.config.client_id.to_string() });
         }
-        let status = match failure {
-            DialError::Answer { status, .. } => *status,
+        let (status, asked) = match failure {
+            DialError::Answer { status, retry_after, .. } => (*status, *retry_after),
             DialError::Forbidden(_)
             | DialError::Resolve { .. }
             | DialError::NoAddress(_)
@@ -173,12 +173,14 @@ impl Links {
             | DialError::Proxy(_)
             | DialError::Tls { .. }
             | DialError::TimeOut(_)
-            | DialError::Upgrade(_) => 0,
+            | DialError::Upgrade(_) => (0, None),
         };
-        let wait = match status {
-            409 => TAKEN_WAIT + self.next_delay() / 4,
+        let wait = match (status, asked) {
+            (409, _) => TAKEN_WAIT + self.next_delay() / 4,
             // Rights do not come back within seconds.
-            403 => TAKEN_WAIT,
+            (403, _) => TAKEN_WAIT,
+            // Spread, as after a goodbye, and never shorter than what was asked for.
+            (429 | 503, Some(asked)) => asked.min(MAX_GOODBYE_WAIT) + self.next_delay(),
             _ => self.next_delay(),
         };
         let server = &self.config.server.host;

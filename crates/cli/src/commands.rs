@@ -275,6 +275,9 @@ fn status(reply: &Reply<ClientStatus>, json: bool) {
     text::print(&format!("{} {connected} since {}", client.client_id, text::moment(client.since)));
     text::print(&format!("last seen  {}", text::moment(client.last_seen)));
     text::print(&format!("version    {}", text::safe(client.version.as_deref().unwrap_or("-"))));
+    if let Some(at) = client.clone_suspected_at {
+        text::print(&text::clone(at, &client.clone_suspects));
+    }
     for (name, downloads) in [("current", &client.current), ("recent", &client.recent)] {
         if !downloads.is_empty() {
             let rows: Vec<_> = downloads.iter().map(row).collect();

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use hoist_wire::rest::Download;
+use hoist_wire::rest::{CloneRole, CloneSuspect, Download};
 use hoist_wire::{ReasonCode, Timestamp};
 
 /// Prints a line on stdout; a reader that went away (`| head`) is no error.
@@ -156,6 +156,25 @@ pub(crate) fn card(download: &Download) -> String {
         None => row("expires", &download.expires_at.to_string()),
     }
     text.trim_end().to_owned()
+}
+
+/// Writes which two agents say that they are the same client.
+pub(crate) fn clone(at: Timestamp, suspects: &[CloneSuspect]) -> String {
+    let mut text = format!("clone      suspected at {at}: two agents are this client");
+    for suspect in suspects {
+        let did = match suspect.role {
+            CloneRole::Linked => "has the link",
+            CloneRole::Refused => "was refused",
+        };
+        let known = |text: &Option<String>| safe(text.as_deref().unwrap_or("unknown"));
+        let (machine, process) = (known(&suspect.machine), known(&suspect.process));
+        let _ = write!(text, "\n           machine {machine}, process {process}");
+        if let Some(host) = &suspect.host {
+            let _ = write!(text, ", host {}", safe(host));
+        }
+        let _ = write!(text, ": {did}");
+    }
+    text
 }
 
 /// Writes rows below each other, every column as wide as its widest cell.

@@ -10,6 +10,7 @@ use crate::agent::AgentSetup;
 use crate::book::Book;
 use crate::cli::Cli;
 use crate::s3::S3Server;
+use crate::scripted::Refused;
 use crate::storage::Storage;
 use crate::{Operator, Proxy, ScriptedAgent, ServerProcess, Site, WITHIN, eventually, jwt};
 
@@ -205,6 +206,15 @@ impl Scene {
     /// Dials as the agent of a client.
     pub async fn scripted(&self, client: &str) -> ScriptedAgent {
         ScriptedAgent::dial(self.server.port(), &self.agent_token(client)).await
+    }
+
+    /// Dials as the agent of a client, as a process on a machine.
+    ///
+    /// # Errors
+    /// What the server answers instead of a link.
+    pub async fn scripted_as(&self, client: &str, instance: &str) -> Result<ScriptedAgent, Refused> {
+        let token = self.agent_token(client);
+        ScriptedAgent::dial_as(self.server.port(), &token, instance, 2, Vec::new()).await
     }
 
     /// Gives the command line of an operator without a token.

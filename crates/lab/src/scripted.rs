@@ -14,8 +14,8 @@ use hoist_wire::{Batch, Crc64, PROTOCOL, PartNumber, PartSums, ToAgent};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::{self, Message};
 
 /// How long the server may take to say something that is waited for.
 const HEARD_WITHIN: Duration = Duration::from_secs(60);
@@ -26,6 +26,28 @@ pub struct ScriptedAgent {
     socket: WebSocketStream<TcpStream>,
     /// What the server welcomed it with.
     pub welcome: Welcome,
+}
+
+/// What a server answers instead of a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The HTTP status.
+    pub status: u16,
+    /// The problem's code.
+    pub code: String,
+    /// Seconds until it may be asked again.
+    pub retry_after: Option<u64>,
+}
+
+impl Refused {
+    fn read(answer: &tungstenite::http::Response<Option<Vec<u8>>>) -> Self {
+        let body = answer.body().as_deref().unwrap_or_default();
+        let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+        let code = problem["code"].as_str().unwrap_or_default().to_owned();
+        let retry_after = answer.headers().get("retry-after");
+        let retry_after = retry_after.and_then(|secs| secs.to_str().ok()?.parse().ok());
+        Self { status: answer.status().as_u16(), code, retry_after }
+    }
 }
 
 /// A file that the server has asked for, and how it wants it cut.
@@ -53,15 +75,36 @@ impl ScriptedAgent {
     /// # Panics
     /// If the server does not welcome it.
     pub async fn dial_with(port: u16, token: &str, slots: u8, busy: Vec<Busy>) -> Self {
+        let dialled = Self::dial_as(port, token, "lab.lab", slots, busy).await;
+        dialled.unwrap_or_else(|refused| panic!("a link that is taken, and it is refused: {refused:?}"))
+    }
+
+    /// Dials as a process on a machine, written as in `Hoist-Instance`, and says `hello`.
+    ///
+    /// # Errors
+    /// What the server answers instead of a link.
+    ///
+    /// # Panics
+    /// If the server neither welcomes nor refuses it.
+    pub async fn dial_as(
+        port: u16,
+        token: &str,
+        instance: &str,
+        slots: u8,
+        busy: Vec<Busy>,
+    ) -> Result<Self, Refused> {
         let url = format!("ws://127.0.0.1:{port}{}", hoist_wire::LINK_PATH);
         let mut request = url.into_client_request().expect("a request to dial with");
         let bearer = format!("Bearer {token}").parse().expect("a token that fits a header");
         request.headers_mut().insert("authorization", bearer);
         request.headers_mut().insert("sec-websocket-protocol", PROTOCOL.parse().expect("a header"));
-        request.headers_mut().insert(hoist_wire::INSTANCE_HEADER, "lab.lab".parse().expect("a header"));
+        request.headers_mut().insert(hoist_wire::INSTANCE_HEADER, instance.parse().expect("a header"));
         let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a server that listens");
-        let (socket, _) =
-            tokio_tungstenite::client_async(request, stream).await.expect("a link that is taken");
+        let socket = match tokio_tungstenite::client_async(request, stream).await {
+            Ok((socket, _)) => socket,
+            Err(tungstenite::Error::Http(answer)) => return Err(Refused::read(&answer)),
+            Err(error) => panic!("neither a link nor an answer: {error}"),
+        };
         let first = Welcome {
             link: hoist_wire::LinkSeq(0),
             server_time: hoist_wire::Timestamp(0),
@@ -81,7 +124,19 @@ impl ScriptedAgent {
             ToAgent::Welcome(welcome) => agent.welcome = welcome,
             other => panic!("a welcome was due, and this came: {other:?}"),
         }
-        agent
+        Ok(agent)
+    }
+
+    /// Says something, also where the link may be gone.
+    pub async fn try_say(&mut self, message: &ToServer) {
+        let text = serde_json::to_string(message).expect("a message encodes");
+        // A server that has closed it does not listen, and that is the point.
+        let _ = self.socket.send(Message::text(text)).await;
+    }
+
+    /// Reads and answers pings until the link ends, and forgets what is said.
+    pub async fn idle(&mut self) {
+        while let Some(Ok(_)) = self.socket.next().await {}
     }
 
     /// Says something.

@@ -96,6 +96,14 @@ impl ServerProcess {
         self.program.take().expect("a server to kill").kill();
     }
 
+    /// Asks it to end, and waits for nothing.
+    ///
+    /// # Panics
+    /// If it is down.
+    pub fn ask_to_end(&self) {
+        self.program.as_ref().expect("a server to end").signal(Signal::TERM);
+    }
+
     /// Asks it to end, and waits until it has.
     ///
     /// # Panics

@@ -21,16 +21,13 @@ use crate::clock::{RealWorld, World, chance, random_id};
 use crate::config::Config;
 use crate::downloads::{Downloads, Shop, sweep};
 use crate::http::{Pages, Readiness, router};
-use crate::links::{LinkContext, Links, chain};
+use crate::links::{LinkContext, Links, chain, comeback};
 use crate::serve::serve;
 use crate::store::{SqliteStore, Store, StoreError};
 use crate::tokens::Tokens;
 
 /// How long links and drivers get to end when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// Agents that are told to go come back within this time, spread evenly.
-const COME_BACK_WITHIN_MS: f64 = 10_000.0;
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -176,9 +173,8 @@ impl App {
     pub async fn stop(mut self) {
         self.readiness.stop();
         let world = Arc::clone(&self.world);
-        self.links.close_all(|| {
-            // Spread, so that agents do not all come back in one second.
-            let wait = Duration::from_secs_f64(chance(&*world) * COME_BACK_WITHIN_MS / 1000.0);
+        self.links.close_all(|nth, of| {
+            let wait = comeback(nth, of, chance(&*world));
             Goodbye {
                 reason: GoodbyeReason::Stopping,
                 message: String::from("the server stops"),

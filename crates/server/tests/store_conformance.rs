@@ -2,12 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hoist_engine::life::{Failure, Life, Reason, Upload};
 use hoist_server::bucket::MultipartId;
 use hoist_server::store::{
-    Along, ClientFilter, DownloadFilter, FoundFile, Idempotency, Inserted, Introduction, Record, SqliteStore,
-    Store, UploadFate, UploadRow,
+    Along, ClientFilter, CloneSuspicion, DownloadFilter, FoundFile, Idempotency, Inserted, Introduction,
+    Record, SqliteStore, Store, UploadFate, UploadRow,
 };
 use hoist_wire::{
     Attempt, ChecksumKind, ClientId, Crc64, DownloadId, ErrorCode, LinkSeq, OnChange, ReasonCode, State,
@@ -70,7 +71,8 @@ async fn cancel(store: &SqliteStore, record: &mut Record) {
 fn who() -> Introduction {
     let (agent_version, os, host) =
         (String::from("0.1.0"), String::from("linux-x86_64"), String::from("till"));
-    Introduction { agent_version, os, host, facts: BTreeMap::new(), token_expires_at: NOW }
+    let instance = Some("process-1.machine-1".parse().unwrap());
+    Introduction { agent_version, os, host, facts: BTreeMap::new(), token_expires_at: NOW, instance }
 }
 
 fn upload(record: &Record) -> UploadRow {
@@ -182,6 +184,39 @@ async fn links_grow_and_a_late_close_moves_nothing() {
     assert_eq!(store.open_link(&id, &who(), NOW).await.unwrap(), LinkSeq(3), "the fence never goes back");
     store.close_all_links(NOW).await.unwrap();
     assert_eq!(store.client(&id).await.unwrap().unwrap().connected_link, None);
+}
+
+#[tokio::test]
+async fn a_clone_is_noted_with_both_names_and_not_too_often() {
+    let (store, _dir) = store().await;
+    let (id, minute) = (client("restaurant-1"), Duration::from_secs(60));
+    let clone = "process-2.machine-2".parse().unwrap();
+    store.suspect_clone(&id, Some(&clone), NOW, minute).await.unwrap();
+    assert_eq!(store.client(&id).await.unwrap(), None, "a suspicion makes no client");
+    store.open_link(&id, &who(), NOW).await.unwrap();
+    assert_eq!(store.client(&id).await.unwrap().unwrap().suspicion, None);
+    let noted = async |refused, at| {
+        store.suspect_clone(&id, refused, at, minute).await.unwrap();
+        store.client(&id).await.unwrap().unwrap().suspicion.unwrap()
+    };
+    let first = CloneSuspicion {
+        at: NOW,
+        linked: who().instance,
+        linked_host: Some(String::from("till")),
+        refused: Some(clone.clone()),
+    };
+    assert_eq!(noted(Some(&clone), NOW).await, first);
+    assert_eq!(noted(None, NOW.plus_secs(59)).await, first);
+    let second = CloneSuspicion { at: NOW.plus_secs(60), refused: None, ..first };
+    assert_eq!(noted(None, NOW.plus_secs(60)).await, second);
+    // A clock that was put back does not silence it.
+    assert_eq!(noted(None, NOW).await.at, NOW);
+    store.open_link(&id, &who(), NOW).await.unwrap();
+    assert_eq!(
+        store.client(&id).await.unwrap().unwrap().suspicion.unwrap().at,
+        NOW,
+        "a link does not clear it"
+    );
 }
 
 #[tokio::test]

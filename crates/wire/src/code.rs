@@ -97,6 +97,8 @@ pub enum ErrorCode {
     QueueFull,
     /// Another machine holds the client's link.
     LinkTaken,
+    /// The client's agent opens links faster than one that works would.
+    ConnectsTooOften,
     /// The record cannot be read or written now.
     StoreUnavailable,
     /// The bucket cannot be reached now.
@@ -137,7 +139,7 @@ impl ErrorCode {
             Self::BodyTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::IdempotencyMismatch => 422,
-            Self::QueueFull => 429,
+            Self::QueueFull | Self::ConnectsTooOften => 429,
             Self::StoreUnavailable | Self::BucketUnavailable | Self::NotReady => 503,
             // What ends a download is told in its record; as an answer it would be ours.
             Self::FileNotFound
@@ -189,6 +191,7 @@ impl ErrorCode {
                 | Self::BucketUnavailable
                 | Self::NotReady
                 | Self::QueueFull
+                | Self::ConnectsTooOften
         )
     }
 }

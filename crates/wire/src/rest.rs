@@ -125,6 +125,35 @@ pub struct Client {
     pub host: Option<String>,
     /// When its token ends.
     pub token_expires_at: Option<Timestamp>,
+    /// When another agent last tried to be this client while this one's link lived; absent where that never happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clone_suspected_at: Option<Timestamp>,
+    /// The two agents of that moment: the one that had the link, and the one that was refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clone_suspects: Vec<CloneSuspect>,
+}
+
+/// One of two agents that both say that they are the same client. Nothing of this is a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloneSuspect {
+    /// What it did: had the link, or was refused.
+    pub role: CloneRole,
+    /// The id of its machine, as its log names it; null for an agent that names none.
+    pub machine: Option<String>,
+    /// The id of its process; a machine that was copied whole has the machine's id, and another one of these.
+    pub process: Option<String>,
+    /// Its host name; null where it was never heard, since a refused agent says no `hello`.
+    pub host: Option<String>,
+}
+
+/// What a suspect did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CloneRole {
+    /// It had the link, and answered.
+    Linked,
+    /// It was refused with `link_taken`.
+    Refused,
 }
 
 /// A page of clients.
@@ -149,6 +178,12 @@ pub struct ClientStatus {
     pub last_seen: Option<Timestamp>,
     /// The agent's version.
     pub version: Option<String>,
+    /// When another agent last tried to be this client while this one's link lived; absent where that never happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clone_suspected_at: Option<Timestamp>,
+    /// The two agents of that moment: the one that had the link, and the one that was refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clone_suspects: Vec<CloneSuspect>,
     /// Downloads that are not final, oldest first, at most 100.
     pub current: Vec<Download>,
     /// The newest final downloads, at most 10.

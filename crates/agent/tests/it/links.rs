@@ -121,6 +121,30 @@ async fn every_other_answer_is_dialled_again_and_a_goodbye_too() {
     assert!(agent.stop().await.is_ok());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_names_a_wait_is_left_alone_for_at_least_so_long() {
+    let server = Server::start().await;
+    let agent = Agent::start(server.addr);
+    for status in ["429 Too Many Requests", "503 Service Unavailable"] {
+        let answer = format!("HTTP/1.1 {status}\r\nretry-after: 20\r\ncontent-length: 0\r\n\r\n");
+        server.answer(&answer).await;
+        let (told, (mut link, _)) = (tokio::time::Instant::now(), server.link().await);
+        // What it adds of its own only spreads the agents: up to 8 s after four failures. Paused time may run ahead by
+        // as much as 15 s, to the next ping.
+        let waited = told.elapsed().as_secs_f64();
+        assert!((20.0..44.0).contains(&waited), "{status}: {waited}");
+        let reason = GoodbyeReason::Stopping;
+        let goodbye = Goodbye { reason, message: String::new(), reconnect_after_ms: 30_000 };
+        link.say(ToAgent::Goodbye(goodbye)).await;
+        let told = tokio::time::Instant::now();
+        let (link, _) = server.link().await;
+        let waited = told.elapsed().as_secs_f64();
+        assert!((30.0..54.0).contains(&waited), "goodbye: {waited}");
+        drop(link);
+    }
+    assert!(agent.stop().await.is_ok());
+}
+
 #[tokio::test]
 async fn a_renewed_token_is_kept_and_used() {
     use base64::Engine as _;

@@ -298,6 +298,31 @@ async fn status_shows_the_client_and_its_downloads() {
 }
 
 #[tokio::test]
+async fn status_names_both_machines_of_a_suspected_clone() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Fake::start(|_, _| {
+        let linked = json!({ "role": "linked", "machine": "0a1b", "process": "77", "host": "till\u{7}" });
+        let refused = json!({ "role": "refused", "machine": "9f8e", "process": "88", "host": null });
+        answer(
+            200,
+            &json!({ "client_id": "restaurant-1", "connected": true, "since": null, "last_seen": null,
+                     "version": "0.1.0", "clone_suspected_at": "2026-11-24T12:01:00.000Z",
+                     "clone_suspects": [linked, refused], "current": [], "recent": [] }),
+        )
+    })
+    .await;
+    let output = run(folder.path(), &server.url, &["status", "restaurant-1"]).await;
+    let text = stdout(&output);
+    for line in [
+        "clone      suspected at 2026-11-24T12:01:00.000Z: two agents are this client",
+        "           machine 0a1b, process 77, host till\\u{7}: has the link",
+        "           machine 9f8e, process 88: was refused",
+    ] {
+        assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");
+    }
+}
+
+#[tokio::test]
 async fn the_token_goes_nowhere_but_to_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let elsewhere = Fake::start(|_, _| answer(200, &json!({ "clients": [], "next": null }))).await;

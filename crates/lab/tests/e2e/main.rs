@@ -11,6 +11,7 @@ mod life;
 mod links;
 mod promise_1_no_false_success;
 mod promise_2_no_false_failure;
+mod promise_9_one_writer;
 mod queue;
 mod rclone;
 mod rest;

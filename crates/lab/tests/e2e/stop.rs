@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hoist_lab::{Scene, WITHIN, eventually};
+use hoist_wire::to_agent::{GoodbyeReason, ToAgent};
 
 /// An idle agent has nothing to end: twice the second that it may take.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -41,6 +42,68 @@ async fn an_agent_stops_at_once_in_the_middle_of_a_part() {
     agent.start_again();
     scene.proxy().release();
     operator.completes(asked.id).await;
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stops_tells_each_agent_another_time_to_come_back() {
+    let mut scene = Scene::trial().start().await;
+    let mut agents = Vec::new();
+    for n in 0..4 {
+        agents.push(scene.scripted(&format!("restaurant-{n}")).await);
+    }
+    scene.server.ask_to_end();
+    let mut waits = Vec::new();
+    for agent in &mut agents {
+        let ToAgent::Goodbye(goodbye) = agent.hear().await else { panic!("a goodbye was due") };
+        assert_eq!(goodbye.reason, GoodbyeReason::Stopping);
+        waits.push(goodbye.reconnect_after_ms);
+    }
+    waits.sort_unstable();
+    // Few agents share 10 s: one in each quarter.
+    let quarters: Vec<u64> = waits.iter().map(|wait| wait / 2_500).collect();
+    assert_eq!(quarters, [0, 1, 2, 3], "{waits:?}");
+    assert_eq!(scene.server.terminate().await.code(), Some(0));
+    scene.server.restart().await;
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_the_server_at_once_and_nothing_confirmed_is_lost() {
+    let mut scene = Scene::earnest().proxied_for_all().start().await;
+    let operator = scene.operator();
+    let path = scene.site.random("report", 12_000_000);
+    scene.proxy().hold(|passed, _| passed.is_complete());
+    let _agent = scene.agent("restaurant-1").start();
+    operator.sees("restaurant-1", true).await;
+    let asked = operator.ask("restaurant-1", path.to_str().unwrap()).await;
+    eventually("Complete to be held back", WITHIN, || async {
+        let held = scene.proxy().seen().iter().any(|passed| passed.is_complete() && passed.status.is_none());
+        if held { Ok(()) } else { Err("it is not".to_owned()) }
+    })
+    .await;
+    // A request that goes on and on keeps the first signal busy for as long as the grace lasts.
+    let slow = tokio::net::TcpStream::connect(("127.0.0.1", scene.server.port())).await.unwrap();
+    slow.writable().await.unwrap();
+    slow.try_write(b"POST /tokens HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{").unwrap();
+    scene.server.ask_to_end();
+    eventually("the first signal to be heard", WITHIN, || async {
+        let log = scene.server.log();
+        if log.contains("a second signal ends it at once") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    let second = std::time::Instant::now();
+    assert_eq!(scene.server.terminate().await.code(), Some(0));
+    // The grace is 10 s for links, for drivers, and for requests.
+    assert!(second.elapsed() < Duration::from_secs(5), "{:?}", second.elapsed());
+    scene.proxy().release();
+    scene.server.restart().await;
+    operator.completes(asked.id).await;
+    // Beside the parts that each start of the server sends to see what the bucket can do.
+    let seen = scene.proxy().seen().into_iter().filter(|passed| !passed.target.contains(".hoist-probe"));
+    let mut parts: Vec<u16> = seen.filter_map(|passed| passed.part()).collect();
+    parts.sort_unstable();
+    assert_eq!(parts, [1, 2, 3], "a part was sent twice");
     scene.finish().await;
 }
 

@@ -13,7 +13,7 @@ use hoist_engine::backoff::Backoff;
 use hoist_engine::life::{Effect, Event, Rejection, Verdict};
 use hoist_engine::parts::PartTable;
 use hoist_engine::plan::Plan;
-use hoist_wire::to_server::ReadyPart;
+use hoist_wire::to_server::{ReadyPart, ToServer};
 use hoist_wire::{Attempt, DownloadId, State, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
@@ -133,6 +133,7 @@ impl Driver {
         loop {
             let event = self.next(&record).await;
             if matches!(event, DriverEvent::Stop) {
+                self.last_receipts(&mut record).await;
                 self.flush(&mut record).await;
                 self.abandon();
                 return;
@@ -140,6 +141,15 @@ impl Driver {
             self.apply(&mut record, event).await;
             if self.is_at_rest(&record) && self.downloads.retire(self.id, &mut self.letters) {
                 return;
+            }
+        }
+    }
+
+    /// Takes what storage has confirmed and the link has read already; all else is said again after the stop.
+    async fn last_receipts(&mut self, record: &mut Record) {
+        while let Ok(letter) = self.letters.try_recv() {
+            if let Letter::FromAgent { link, message: message @ ToServer::Receipts(_) } = letter {
+                self.heard(record, link, message).await;
             }
         }
     }

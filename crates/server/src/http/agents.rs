@@ -7,10 +7,10 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use hoist_wire::limits::{MAX_FRAME_TO_AGENT, MAX_FRAME_TO_SERVER};
-use hoist_wire::{ErrorCode, INSTANCE_HEADER, Instance, PROTOCOL};
+use hoist_wire::{ClientId, ErrorCode, INSTANCE_HEADER, IdError, Instance, PROTOCOL};
 
 use super::{Problem, State, doors};
-use crate::links::Link;
+use crate::links::{Link, Refusal};
 
 /// Bytes read at once from a link: frames are short, and there are many links.
 const READ_BUFFER_BYTES: usize = 2 * 1024;
@@ -36,15 +36,12 @@ pub(super) async fn connect(
         tracing::info!(%error, "an agent's token was refused");
         refuse(error.to_string())
     })?;
-    if let Some(instance) = headers.get(INSTANCE_HEADER) {
-        let text = instance.to_str().unwrap_or_default();
-        text.parse::<Instance>().map_err(|error| wrong(error.to_string()))?;
-    }
+    let instance = headers.get(INSTANCE_HEADER).map(|text| text.to_str().unwrap_or_default().parse());
+    let instance: Option<Instance> =
+        instance.transpose().map_err(|error: IdError| wrong(error.to_string()))?;
     let upgrade =
         upgrade.map_err(|error| wrong(format!("this page is for WebSockets: {}", error.body_text())))?;
-    if !pages.readiness.accepts_links() {
-        return Err(Problem::new(ErrorCode::NotReady, "the server is stopping: connect again"));
-    }
+    still_open(&pages)?;
     let upgrade = upgrade
         .protocols([PROTOCOL])
         .read_buffer_size(READ_BUFFER_BYTES)
@@ -57,6 +54,36 @@ pub(super) async fn connect(
             "the agent offers none of this server's protocols, which are: {PROTOCOL}"
         )));
     }
+    pages.link.knock(&client_id, instance.as_ref()).await.map_err(|refusal| refused(&client_id, refusal))?;
+    // Who had to wait may have waited too long.
+    still_open(&pages)?;
     let context = Arc::clone(&pages.link);
-    Ok(upgrade.on_upgrade(move |socket| Link::serve(socket, client_id, claims, context)))
+    Ok(upgrade.on_upgrade(move |socket| Link::serve(socket, client_id, claims, instance, context)))
+}
+
+fn still_open(pages: &State) -> Result<(), Problem> {
+    if pages.readiness.accepts_links() {
+        return Ok(());
+    }
+    Err(Problem::new(ErrorCode::NotReady, "the server is stopping: connect again"))
+}
+
+fn refused(client_id: &ClientId, refusal: Refusal) -> Problem {
+    match refusal {
+        Refusal::TooOften { wait } => {
+            tracing::debug!(%client_id, wait_ms = wait.as_millis(), "a client opens links too often");
+            let detail = format!("client {client_id} opens links too often: it may again after a while");
+            Problem::new(ErrorCode::ConnectsTooOften, detail).retry_after(wait)
+        }
+        Refusal::Taken => {
+            let detail = format!(
+                "another agent has the link of client {client_id}, and it answers: give this machine a token of its own, \
+                 or stop the other one (`hoist status {client_id}` names both)"
+            );
+            Problem::new(ErrorCode::LinkTaken, detail)
+        }
+        Refusal::Crowded => {
+            Problem::new(ErrorCode::NotReady, "too many agents wait at the door: connect again")
+        }
+    }
 }

@@ -2,13 +2,13 @@
 
 use axum::Json;
 use axum::http::{HeaderMap, Uri};
-use hoist_wire::rest::{Client, ClientPage, ClientStatus, Scope};
-use hoist_wire::{ClientId, ErrorCode};
+use hoist_wire::rest::{Client, ClientPage, ClientStatus, CloneRole, CloneSuspect, Scope};
+use hoist_wire::{ClientId, ErrorCode, Instance};
 use serde::Deserialize;
 
 use super::doors::{self, InPath, admit};
 use super::{Pages, Problem, State};
-use crate::store::{ClientFilter, ClientRow, DownloadFilter};
+use crate::store::{ClientFilter, ClientRow, CloneSuspicion, DownloadFilter};
 
 /// Most open downloads that a status shows.
 const MAX_CURRENT: u32 = 100;
@@ -63,6 +63,8 @@ pub(super) async fn status(
         connected: client.as_ref().is_some_and(|client| client.connected),
         since: client.as_ref().and_then(|client| client.since),
         last_seen: client.as_ref().and_then(|client| client.last_seen),
+        clone_suspected_at: client.as_ref().and_then(|client| client.clone_suspected_at),
+        clone_suspects: client.as_ref().map(|client| client.clone_suspects.clone()).unwrap_or_default(),
         version: client.and_then(|client| client.version),
         current: current.iter().map(|record| pages.downloads.view(record)).collect(),
         recent: recent.iter().map(|record| pages.downloads.view(record)).collect(),
@@ -82,5 +84,20 @@ fn show(pages: &Pages, row: ClientRow) -> Client {
         os: row.os,
         host: row.host,
         token_expires_at: row.token_expires_at,
+        clone_suspected_at: row.suspicion.as_ref().map(|suspicion| suspicion.at),
+        clone_suspects: row.suspicion.map(suspects).unwrap_or_default(),
     }
+}
+
+fn suspects(suspicion: CloneSuspicion) -> Vec<CloneSuspect> {
+    let suspect = |role, instance: Option<Instance>, host| CloneSuspect {
+        role,
+        machine: instance.as_ref().map(|it| it.machine().to_owned()),
+        process: instance.as_ref().map(|it| it.process().to_owned()),
+        host,
+    };
+    vec![
+        suspect(CloneRole::Linked, suspicion.linked, suspicion.linked_host),
+        suspect(CloneRole::Refused, suspicion.refused, None),
+    ]
 }

@@ -1,5 +1,7 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hoist_wire::{ErrorCode, rest};
@@ -12,12 +14,22 @@ use crate::store::StoreError;
 pub struct Problem {
     code: ErrorCode,
     detail: String,
+    retry_after: Option<Duration>,
 }
+
+/// When to come back, where nothing better is known.
+const SOON: Duration = Duration::from_secs(5);
 
 impl Problem {
     /// Makes one.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: detail.into(), retry_after: None }
+    }
+
+    /// Tells the caller when it may come back.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 }
 
@@ -48,8 +60,11 @@ impl IntoResponse for Problem {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        let soon = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(SOON);
+        if let Some(wait) = self.retry_after.or(soon) {
+            // Rounded up: who comes a moment too early would be refused again.
+            let secs = wait.as_millis().div_ceil(1000);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(secs).unwrap_or(u64::MAX)));
         }
         response
     }

@@ -12,11 +12,12 @@ use hoist_wire::claims::Claims;
 use hoist_wire::limits::{LINK_SILENCE_SECS, MAX_FACT_BYTES, MAX_FACTS, MAX_SLOTS, PING_INTERVAL_SECS};
 use hoist_wire::to_agent::{Goodbye, GoodbyeReason, Renew, ToAgent, Welcome};
 use hoist_wire::to_server::{Hello, ToServer, Unsupported};
-use hoist_wire::{ClientId, DecodeError, LinkSeq, Timestamp};
+use hoist_wire::{ClientId, DecodeError, Instance, LinkSeq, Timestamp};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::desk::{Desk, Forgotten};
 use super::mailbox::{Mailbox, Signal};
+use super::seat::Face;
 use super::{LinkHandle, Links};
 use crate::clock::World;
 use crate::downloads::{Downloads, Letter};
@@ -87,6 +88,8 @@ pub struct Link {
     claims: Claims,
     /// A ping leaves before anything else.
     ping_due: bool,
+    /// Somebody waits to hear that the agent is there.
+    asked: bool,
     /// Something was written and must be flushed.
     dirty: bool,
     heard: Instant,
@@ -101,6 +104,7 @@ impl Link {
         mut socket: WebSocket,
         client_id: ClientId,
         claims: Claims,
+        instance: Option<Instance>,
         context: Arc<LinkContext>,
     ) {
         let hello = match first_message(&mut socket).await {
@@ -112,7 +116,8 @@ impl Link {
             }
         };
         let now = context.world.now();
-        let introduction = introduce(&hello, at(claims.exp));
+        let face = Face::of(instance.as_ref());
+        let introduction = introduce(&hello, at(claims.exp), instance);
         let seq = match context.store.open_link(&client_id, &introduction, now).await {
             Ok(seq) => seq,
             Err(error) => {
@@ -123,8 +128,8 @@ impl Link {
         };
         let handle = Arc::new(LinkHandle { client_id: client_id.clone(), seq, mailbox: Mailbox::default() });
         let desk = Desk::new(hello.slots, Arc::clone(&context.downloads), Arc::clone(&handle));
-        let entered = context.links.enter(&handle);
         let now = Instant::now();
+        let entered = context.links.enter(&handle, face, now);
         let mut link = Self {
             socket,
             handle,
@@ -132,6 +137,7 @@ impl Link {
             context,
             claims,
             ping_due: false,
+            asked: false,
             dirty: false,
             heard: now,
             ping_at: now + PING_EVERY,
@@ -222,10 +228,19 @@ impl Link {
         match event {
             LinkEvent::Frame(frame) => {
                 self.heard = Instant::now();
+                // An agent that says farewell is there no longer.
+                if self.asked && !matches!(frame, Message::Close(_)) {
+                    self.asked = false;
+                    self.handle.mailbox.alive();
+                }
                 self.frame(frame).await
             }
             LinkEvent::Signal(Signal::Nudge) => {
                 self.fill().await;
+                Ok(())
+            }
+            LinkEvent::Signal(Signal::Ask) => {
+                (self.asked, self.ping_due) = (true, true);
                 Ok(())
             }
             LinkEvent::Signal(Signal::Freed(downloads)) => {
@@ -373,6 +388,7 @@ impl Link {
         let (handle, seq) = (Arc::clone(&self.handle), self.handle.seq);
         tracing::info!(client_id = %handle.client_id, link = %seq, reason = %chain(end), "link closed");
         self.context.links.leave(&self.handle);
+        self.handle.mailbox.over();
         if let LinkEnd::Violation(what) = end {
             let goodbye = Goodbye {
                 reason: GoodbyeReason::ProtocolViolation,
@@ -414,7 +430,7 @@ async fn first_message(socket: &mut WebSocket) -> Result<Hello, LinkEnd> {
 }
 
 /// Takes what an agent says of itself, cut to what is kept.
-fn introduce(hello: &Hello, token_expires_at: Timestamp) -> Introduction {
+fn introduce(hello: &Hello, token_expires_at: Timestamp, instance: Option<Instance>) -> Introduction {
     let cut =
         |text: &str| text.chars().filter(|c| !c.is_control()).take(MAX_FACT_BYTES / 4).collect::<String>();
     Introduction {
@@ -423,6 +439,7 @@ fn introduce(hello: &Hello, token_expires_at: Timestamp) -> Introduction {
         host: cut(&hello.host),
         facts: hello.facts.iter().take(MAX_FACTS).map(|(name, value)| (cut(name), cut(value))).collect(),
         token_expires_at,
+        instance,
     }
 }
 

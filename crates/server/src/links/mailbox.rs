@@ -10,12 +10,15 @@ use futures_util::task::AtomicWaker;
 use hoist_wire::DownloadId;
 use hoist_wire::limits::MAX_QUEUED_TO_AGENT;
 use hoist_wire::to_agent::{Goodbye, GoodbyeReason, ToAgent};
+use tokio::sync::oneshot;
 
 /// Something that a link's task must do besides sending messages.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Signal {
     /// Look for downloads to start.
     Nudge,
+    /// Find out whether the agent is there: somebody else wants its place.
+    Ask,
     /// These downloads no longer take a slot.
     Freed(Vec<DownloadId>),
     /// Say goodbye and end.
@@ -35,6 +38,9 @@ struct Waiting {
     nudged: bool,
     freed: Vec<DownloadId>,
     close: Option<Goodbye>,
+    asked: bool,
+    /// Whoever waits to hear that the agent is there.
+    asker: Option<oneshot::Sender<()>>,
 }
 
 impl Mailbox {
@@ -71,6 +77,33 @@ impl Mailbox {
         });
     }
 
+    /// Has the link find out whether its agent is there. What comes back is told as soon as it is heard of; where the link
+    /// ends instead, it breaks. None while somebody else waits for that.
+    pub(super) fn ask(&self) -> Option<oneshot::Receiver<()>> {
+        let mut answer = None;
+        self.change(|waiting| {
+            if waiting.asker.as_ref().is_none_or(oneshot::Sender::is_closed) {
+                let (asker, told) = oneshot::channel();
+                (waiting.asked, waiting.asker, answer) = (true, Some(asker), Some(told));
+            }
+        });
+        answer
+    }
+
+    /// Tells whoever waits for it that the agent is there.
+    pub(super) fn alive(&self) {
+        let asker = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).asker.take();
+        if let Some(asker) = asker {
+            // Who no longer waits needs no answer.
+            let _ = asker.send(());
+        }
+    }
+
+    /// Tells whoever waits that the link has ended.
+    pub(super) fn over(&self) {
+        drop(self.waiting.lock().unwrap_or_else(PoisonError::into_inner).asker.take());
+    }
+
     /// Has the task woken by the next change.
     pub(super) fn listen(&self, cx: &Context<'_>) {
         self.bell.register(cx.waker());
@@ -86,6 +119,8 @@ impl Mailbox {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(goodbye) = waiting.close.take() {
             Some(Signal::Close(goodbye))
+        } else if std::mem::take(&mut waiting.asked) {
+            Some(Signal::Ask)
         } else if !waiting.freed.is_empty() {
             Some(Signal::Freed(std::mem::take(&mut waiting.freed)))
         } else {

@@ -1,18 +1,28 @@
 //! The live links of this node: who is connected, and a mailbox for each.
 
+mod comeback;
 mod desk;
+mod door;
 mod link;
 mod mailbox;
+mod pace;
+mod seat;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hoist_wire::to_agent::{Goodbye, GoodbyeReason, ToAgent};
 use hoist_wire::{ClientId, DownloadId, LinkSeq};
 
+pub use comeback::comeback;
+use door::Door;
+pub use door::Refusal;
 pub(crate) use link::chain;
 pub use link::{Link, LinkContext};
 use mailbox::Mailbox;
+use seat::{Face, Seat};
+use tokio::time::Instant;
 
 /// One live link, as the rest of the server sees it: something to drop letters into.
 #[derive(Debug)]
@@ -49,27 +59,30 @@ impl LinkHandle {
 /// All live links of this node.
 #[derive(Debug, Default)]
 pub struct Links {
-    live: Mutex<HashMap<ClientId, Arc<LinkHandle>>>,
+    seats: Mutex<HashMap<ClientId, Seat>>,
+    door: Door,
+    /// All were told to go; who was at the door already is told as well. Changes under the lock of the seats.
+    closed: AtomicBool,
 }
 
 impl Links {
-    fn live(&self) -> std::sync::MutexGuard<'_, HashMap<ClientId, Arc<LinkHandle>>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seats(&self) -> std::sync::MutexGuard<'_, HashMap<ClientId, Seat>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a client's live link.
     pub fn get(&self, client: &ClientId) -> Option<Arc<LinkHandle>> {
-        self.live().get(client).cloned()
+        self.seats().get(client).map(|seat| Arc::clone(&seat.link))
     }
 
     /// Tells whether a client is connected to this node.
     pub fn is_connected(&self, client: &ClientId) -> bool {
-        self.live().contains_key(client)
+        self.seats().contains_key(client)
     }
 
     /// How many links there are.
     pub fn count(&self) -> usize {
-        self.live().len()
+        self.seats().len()
     }
 
     /// Has a client's link look for downloads to start, if there is one.
@@ -80,34 +93,46 @@ impl Links {
     }
 
     /// Makes `link` the client's live one, and ends an older one. Gives false when a newer one is there already.
-    fn enter(&self, link: &Arc<LinkHandle>) -> bool {
-        let mut live = self.live();
-        if live.get(&link.client_id).is_some_and(|there| there.seq > link.seq) {
+    fn enter(&self, link: &Arc<LinkHandle>, face: Face, now: Instant) -> bool {
+        let mut seats = self.seats();
+        if seats.get(&link.client_id).is_some_and(|there| there.link.seq > link.seq) {
             return false;
         }
-        if let Some(older) = live.insert(link.client_id.clone(), Arc::clone(link)) {
-            older.close(Goodbye {
+        let older = seats.remove(&link.client_id);
+        if let Some(older) = &older {
+            older.link.close(Goodbye {
                 reason: GoodbyeReason::Replaced,
                 message: String::from("a newer link of this client took the place of this one"),
                 // A clone that dials at once would throw the newer link out again.
                 reconnect_after_ms: 60_000,
             });
         }
+        if self.closed.load(Ordering::Relaxed) {
+            link.close(Goodbye {
+                reason: GoodbyeReason::Stopping,
+                message: String::from("the server stops"),
+                // Few are so late, and each adds a wait of its own.
+                reconnect_after_ms: 5_000,
+            });
+        }
+        seats.insert(link.client_id.clone(), Seat::take(Arc::clone(link), face, older, now));
         true
     }
 
     /// Removes a link, unless a newer one has its place: a late close keeps the new link.
     fn leave(&self, link: &LinkHandle) {
-        let mut live = self.live();
-        if live.get(&link.client_id).is_some_and(|there| there.seq == link.seq) {
-            live.remove(&link.client_id);
+        let mut seats = self.seats();
+        if seats.get(&link.client_id).is_some_and(|there| there.link.seq == link.seq) {
+            seats.remove(&link.client_id);
         }
     }
 
-    /// Ends all links; `goodbye` makes each one's farewell.
-    pub fn close_all(&self, mut goodbye: impl FnMut() -> Goodbye) {
-        for link in self.live().values() {
-            link.close(goodbye());
+    /// Ends all links; `goodbye` makes the farewell of the n-th of so many.
+    pub fn close_all(&self, mut goodbye: impl FnMut(usize, usize) -> Goodbye) {
+        let seats = self.seats();
+        self.closed.store(true, Ordering::Relaxed);
+        for (nth, seat) in seats.values().enumerate() {
+            seat.link.close(goodbye(nth, seats.len()));
         }
     }
 }
@@ -121,10 +146,14 @@ mod tests {
         Arc::new(LinkHandle { client_id, seq: LinkSeq(seq), mailbox: Mailbox::default() })
     }
 
+    fn enter(links: &Links, link: &Arc<LinkHandle>) -> bool {
+        links.enter(link, Face::of(None), Instant::now())
+    }
+
     #[test]
     fn a_late_close_keeps_the_new_link() {
         let (links, old, new) = (Links::default(), link(1), link(2));
-        assert!(links.enter(&old) && links.enter(&new));
+        assert!(enter(&links, &old) && enter(&links, &new));
         links.leave(&old);
         assert_eq!(links.get(&new.client_id).unwrap().seq, LinkSeq(2));
         links.leave(&new);
@@ -132,9 +161,26 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_while_the_server_stops_is_told_to_go() {
+        let (links, early, late) = (Links::default(), link(1), link(2));
+        assert!(enter(&links, &early));
+        let mut told = Vec::new();
+        links.close_all(|nth, of| {
+            told.push((nth, of));
+            Goodbye { reason: GoodbyeReason::Stopping, message: String::new(), reconnect_after_ms: 7 }
+        });
+        assert_eq!(told, [(0, 1)]);
+        assert!(enter(&links, &late));
+        for (link, wait) in [(early, 7), (late, 5_000)] {
+            let Some(mailbox::Signal::Close(goodbye)) = link.mailbox.signal() else { panic!("no goodbye") };
+            assert_eq!((goodbye.reason, goodbye.reconnect_after_ms), (GoodbyeReason::Stopping, wait));
+        }
+    }
+
+    #[test]
     fn a_late_open_does_not_replace_the_new_link() {
         let (links, old, new) = (Links::default(), link(1), link(2));
-        assert!(links.enter(&new) && !links.enter(&old));
+        assert!(enter(&links, &new) && !enter(&links, &old));
         assert_eq!(links.get(&new.client_id).unwrap().seq, LinkSeq(2));
     }
 }

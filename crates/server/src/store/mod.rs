@@ -6,12 +6,14 @@ mod record;
 mod rows;
 mod sqlite;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
-use hoist_wire::{Attempt, ClientId, DownloadId, LinkSeq, Timestamp};
+use hoist_wire::{Attempt, ClientId, DownloadId, Instance, LinkSeq, Timestamp};
 
 pub use record::{
-    Along, ClientFilter, ClientRow, DownloadFilter, Due, FoundFile, Idempotency, Inserted, Introduction,
-    Record, UploadFate, UploadRow,
+    Along, ClientFilter, ClientRow, CloneSuspicion, DownloadFilter, Due, FoundFile, Idempotency, Inserted,
+    Introduction, Record, UploadFate, UploadRow,
 };
 pub use sqlite::SqliteStore;
 
@@ -78,6 +80,16 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Notes at the start that this node has no link: whoever seems connected is not.
     async fn close_all_links(&self, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Notes that another agent of a client was refused while the one on its link answered; moves nothing where that was
+    /// noted less than `every` ago.
+    async fn suspect_clone(
+        &self,
+        client: &ClientId,
+        refused: Option<&Instance>,
+        now: Timestamp,
+        every: Duration,
+    ) -> Result<(), StoreError>;
 
     /// Gives a client.
     async fn client(&self, client: &ClientId) -> Result<Option<ClientRow>, StoreError>;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hoist_engine::life::Life;
-use hoist_wire::{Attempt, ClientId, DownloadId, LinkSeq, Timestamp};
+use hoist_wire::{Attempt, ClientId, DownloadId, Instance, LinkSeq, Timestamp};
 
 use crate::bucket::MultipartId;
 
@@ -107,6 +107,21 @@ pub struct ClientRow {
     pub host: Option<String>,
     /// When its token ends.
     pub token_expires_at: Option<Timestamp>,
+    /// Two agents that both were this client, when that was last seen.
+    pub suspicion: Option<CloneSuspicion>,
+}
+
+/// One agent was refused while another one had the client's link and answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloneSuspicion {
+    /// When.
+    pub at: Timestamp,
+    /// Who had the link; none for an agent that names no instance.
+    pub linked: Option<Instance>,
+    /// Its host name.
+    pub linked_host: Option<String>,
+    /// Who was refused.
+    pub refused: Option<Instance>,
 }
 
 /// What an agent's `hello` tells the store.
@@ -122,6 +137,8 @@ pub struct Introduction {
     pub facts: BTreeMap<String, String>,
     /// When its token ends.
     pub token_expires_at: Timestamp,
+    /// Which process on which machine it is, where it says so.
+    pub instance: Option<Instance>,
 }
 
 /// An `Idempotency-Key`, as it came with a request.

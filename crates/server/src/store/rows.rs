@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{ColumnIndex, Decode, Row, Type};
 
 use super::StoreError;
-use super::record::{ClientRow, FoundFile, Record, UploadRow};
+use super::record::{ClientRow, CloneSuspicion, FoundFile, Record, UploadRow};
 use crate::bucket::MultipartId;
 
 /// Reads the columns of one row, with errors that name the column.
@@ -152,6 +152,15 @@ fn life(columns: &Columns<'_, SqliteRow>) -> Result<Life, StoreError> {
 /// Reads a client.
 pub(super) fn client(row: &SqliteRow) -> Result<ClientRow, StoreError> {
     let columns = Columns(row);
+    let suspicion = match columns.maybe_time("clone_suspected_at")? {
+        Some(at) => Some(CloneSuspicion {
+            at,
+            linked: columns.maybe_named("clone_linked")?,
+            linked_host: columns.maybe_text("clone_linked_host")?,
+            refused: columns.maybe_named("clone_refused")?,
+        }),
+        None => None,
+    };
     Ok(ClientRow {
         client_id: columns.named("client_id")?,
         connected_link: columns.maybe_number("connected_link")?.map(LinkSeq),
@@ -161,6 +170,7 @@ pub(super) fn client(row: &SqliteRow) -> Result<ClientRow, StoreError> {
         os: columns.maybe_text("os")?,
         host: columns.maybe_text("host")?,
         token_expires_at: columns.maybe_time("token_expires_at")?,
+        suspicion,
     })
 }
 

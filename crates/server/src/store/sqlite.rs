@@ -1,11 +1,13 @@
 //! The store on SQLite: one writer, several readers, WAL, and every commit flushed to the disk.
 
+mod clients;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hoist_wire::{Attempt, ClientId, DownloadId, LinkSeq, Timestamp};
+use hoist_wire::{Attempt, ClientId, DownloadId, Instance, LinkSeq, Timestamp};
 use sqlx::query::Query;
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
@@ -137,37 +139,21 @@ impl Store for SqliteStore {
         who: &Introduction,
         now: Timestamp,
     ) -> Result<LinkSeq, StoreError> {
-        let facts = serde_json::to_string(&who.facts).unwrap_or_default();
-        let row = query(
-            "insert into clients (client_id, link_seq, connected_link, since, last_seen, agent_version, os, host, facts, \
-             token_expires_at, tokens_not_before) values ($1, 1, 1, $2, $2, $3, $4, $5, $6, $7, 0) \
-             on conflict (client_id) do update set link_seq = clients.link_seq + 1, connected_link = clients.link_seq + 1, \
-             since = excluded.since, last_seen = excluded.last_seen, agent_version = excluded.agent_version, \
-             os = excluded.os, host = excluded.host, facts = excluded.facts, token_expires_at = excluded.token_expires_at \
-             returning link_seq",
-        )
-        .bind(client.as_str())
-        .bind(now.0)
-        .bind(&who.agent_version)
-        .bind(&who.os)
-        .bind(&who.host)
-        .bind(facts)
-        .bind(who.token_expires_at.0)
-        .fetch_one(&self.writer)
-        .await;
-        let row = self.written("open a link", row)?;
-        let link: i64 = row.try_get("link_seq").map_err(at("link_seq"))?;
-        Ok(LinkSeq(link.unsigned_abs()))
+        self.open_link_row(client, who, now).await
     }
 
     async fn close_link(&self, client: &ClientId, link: LinkSeq, now: Timestamp) -> Result<(), StoreError> {
-        let close = query(
-            "update clients set connected_link = null, since = $3, last_seen = $3 \
-             where client_id = $1 and connected_link = $2",
-        );
-        self.write("close a link", close.bind(client.as_str()).bind(number(link.0)).bind(now.0))
-            .await
-            .map(drop)
+        self.close_link_row(client, link, now).await
+    }
+
+    async fn suspect_clone(
+        &self,
+        client: &ClientId,
+        refused: Option<&Instance>,
+        now: Timestamp,
+        every: Duration,
+    ) -> Result<(), StoreError> {
+        self.suspect_clone_row(client, refused, now, every).await
     }
 
     async fn token_renewed(
@@ -176,11 +162,7 @@ impl Store for SqliteStore {
         link: LinkSeq,
         expires_at: Timestamp,
     ) -> Result<(), StoreError> {
-        let update =
-            query("update clients set token_expires_at = $3 where client_id = $1 and connected_link = $2");
-        self.write("note a token", update.bind(client.as_str()).bind(number(link.0)).bind(expires_at.0))
-            .await
-            .map(drop)
+        self.token_renewed_row(client, link, expires_at).await
     }
 
     async fn close_all_links(&self, now: Timestamp) -> Result<(), StoreError> {

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::WebSocketUpgrade;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse as _;
 use axum::routing::get;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hoist_engine::life::Life;
@@ -24,15 +26,16 @@ use hoist_wire::to_server::{
     Busy, Finished, Forgotten, Hello, Identity, Offer, PartsReady, ReadyPart, Receipt, Receipts, Refused,
 };
 use hoist_wire::{
-    Attempt, Batch, ChecksumKind, ClientId, Crc64, DownloadId, ErrorCode, OnChange, Outcome, PartNumber,
-    PartSums, State, Timestamp, ToAgent, ToServer,
+    Attempt, Batch, ChecksumKind, ClientId, Crc64, DownloadId, ErrorCode, INSTANCE_HEADER, OnChange, Outcome,
+    PartNumber, PartSums, State, Timestamp, ToAgent, ToServer,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_util::sync::CancellationToken;
 
 use crate::bucket::FakeBucket;
@@ -112,7 +115,11 @@ impl Ctx {
             token_ttl: Duration::from_secs(86_400),
             world,
         });
-        let door = get(async move |upgrade: WebSocketUpgrade| {
+        let door = get(async move |headers: HeaderMap, upgrade: WebSocketUpgrade| {
+            let instance = headers.get(INSTANCE_HEADER).map(|it| it.to_str().unwrap().parse().unwrap());
+            if context.knock(&client(), instance.as_ref()).await.is_err() {
+                return StatusCode::CONFLICT.into_response();
+            }
             let claims = Claims {
                 sub: client().to_string(),
                 aud: String::new(),
@@ -121,7 +128,7 @@ impl Ctx {
                 jti: String::new(),
                 scopes: Vec::new(),
             };
-            upgrade.on_upgrade(move |socket| Link::serve(socket, client(), claims, context))
+            upgrade.on_upgrade(move |socket| Link::serve(socket, client(), claims, instance, context))
         });
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -215,21 +222,28 @@ impl Server {
 
     /// Opens a link as an agent that works on `busy`.
     pub(crate) async fn agent(&self, slots: u8, busy: Vec<Busy>) -> Agent {
+        self.agent_as("process.machine", slots, busy).await.expect("a link")
+    }
+
+    /// Opens a link as a process on a machine; none where it is refused.
+    pub(crate) async fn agent_as(&self, instance: &str, slots: u8, busy: Vec<Busy>) -> Option<Agent> {
+        Some(self.dial(instance).await?.hello(slots, busy).await)
+    }
+
+    /// Makes the handshake as a process on a machine; none where it is refused.
+    pub(crate) async fn dial(&self, instance: &str) -> Option<Agent> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let url = format!("ws://{}/ws/connect", self.address);
-        let (socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
-        let mut agent = Agent { socket };
-        let hello = Hello {
-            agent_version: String::from("0"),
-            os: String::from("test"),
-            host: String::from("test"),
-            facts: BTreeMap::new(),
-            slots,
-            busy,
-        };
-        agent.say(ToServer::Hello(hello)).await;
-        assert!(matches!(agent.hear().await, ToAgent::Welcome(_)));
-        agent
+        let mut request = url.into_client_request().unwrap();
+        request.headers_mut().insert(INSTANCE_HEADER, instance.parse().unwrap());
+        match tokio_tungstenite::client_async(request, stream).await {
+            Ok((socket, _)) => Some(Agent { socket }),
+            Err(tungstenite::Error::Http(answer)) => {
+                assert_eq!(answer.status(), StatusCode::CONFLICT);
+                None
+            }
+            Err(error) => panic!("no link: {error}"),
+        }
     }
 }
 
@@ -267,7 +281,7 @@ impl File {
         Crc64(self.parts().into_iter().fold(0, combine))
     }
 
-    fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> Identity {
         Identity { device: 1, inode: 1, size_bytes: self.size(), modified_ns: 1, changed_ns: 1 }
     }
 }
@@ -279,6 +293,21 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
+    /// Says who it is and what it works on, and waits for the welcome.
+    pub(crate) async fn hello(mut self, slots: u8, busy: Vec<Busy>) -> Self {
+        let hello = Hello {
+            agent_version: String::from("0"),
+            os: String::from("test"),
+            host: String::from("test"),
+            facts: BTreeMap::new(),
+            slots,
+            busy,
+        };
+        self.say(ToServer::Hello(hello)).await;
+        assert!(matches!(self.hear().await, ToAgent::Welcome(_)));
+        self
+    }
+
     pub(crate) async fn say(&mut self, message: ToServer) {
         let text = serde_json::to_string(&message).unwrap();
         self.socket.send(Message::text(text)).await.unwrap();
@@ -289,6 +318,17 @@ impl Agent {
             let frame = timeout(SOON, self.socket.next()).await.expect("the server says something");
             if let Message::Text(text) = frame.expect("the link lives").unwrap() {
                 return ToAgent::decode(&text).unwrap();
+            }
+        }
+    }
+
+    /// Answers one ping.
+    pub(crate) async fn pinged(&mut self) {
+        loop {
+            let frame = timeout(SOON, self.socket.next()).await.expect("the server asks whether it lives");
+            if let Message::Ping(_) = frame.expect("the link lives").unwrap() {
+                // The library has queued the answer.
+                return self.socket.flush().await.unwrap();
             }
         }
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "whatever else is said is not what the test waits for")]
 
 mod bucket;
+mod clones;
 mod ctx;
 mod late;
 mod links;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use hoist_wire::claims::Claims;
 use hoist_wire::rest::{
-    Client, ClientPage, ClientStatus, Download, DownloadError, DownloadPage, DownloadRequest, Problem, Scope,
-    TokenKind, TokenReply, TokenRequest,
+    Client, ClientPage, ClientStatus, CloneRole, CloneSuspect, Download, DownloadError, DownloadPage,
+    DownloadRequest, Problem, Scope, TokenKind, TokenReply, TokenRequest,
 };
 use hoist_wire::to_agent::{
     Accept, Answer, Encoding, Fetch, Forget, Goodbye, GoodbyeReason, Grant, PartAnswer, Parts, Renew, Wait,
@@ -297,7 +297,25 @@ pub(crate) fn client() -> Client {
         os: Some(text("linux-x86_64")),
         host: Some(text("till-3")),
         token_expires_at: Some(at(90 * 24 * 3600)),
+        clone_suspected_at: None,
+        clone_suspects: Vec::new(),
     }
+}
+
+pub(crate) fn cloned_client() -> Client {
+    let linked = CloneSuspect {
+        role: CloneRole::Linked,
+        machine: Some(text("0a1b2c3d4e5f60718293a4b5c6d7e8f9")),
+        process: Some(text("00f1e2d3c4b5a697")),
+        host: Some(text("till-3")),
+    };
+    let refused = CloneSuspect {
+        role: CloneRole::Refused,
+        machine: Some(text("9f8e7d6c5b4a39281706f5e4d3c2b1a0")),
+        process: Some(text("8877665544332211")),
+        host: None,
+    };
+    Client { clone_suspected_at: Some(at(60)), clone_suspects: vec![linked, refused], ..client() }
 }
 
 pub(crate) fn client_page() -> ClientPage {
@@ -310,6 +328,8 @@ pub(crate) fn client_page() -> ClientPage {
         os: None,
         host: None,
         token_expires_at: None,
+        clone_suspected_at: None,
+        clone_suspects: Vec::new(),
     };
     ClientPage { clients: vec![never_seen], next: None }
 }
@@ -321,6 +341,8 @@ pub(crate) fn client_status() -> ClientStatus {
         since: Some(at(0)),
         last_seen: Some(at(15)),
         version: Some(text("0.1.0")),
+        clone_suspected_at: None,
+        clone_suspects: Vec::new(),
         current: vec![queued()],
         recent: Vec::new(),
     }

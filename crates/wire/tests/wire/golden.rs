@@ -95,10 +95,11 @@ fn each_message_to_an_agent_is_pinned() {
     assert_eq!(in_order(messages.iter().map(|(_, m)| agent_kind(m))), ToAgent::KINDS);
 }
 
-const REST: [&str; 15] = [
+const REST: [&str; 16] = [
     "claims.agent",
     "claims.operator",
     "rest.client",
+    "rest.client_cloned",
     "rest.client_page",
     "rest.client_status",
     "rest.download_completed",
@@ -118,6 +119,7 @@ fn what_rest_says_is_pinned() {
     check("claims.agent", &expected::agent_claims());
     check("claims.operator", &expected::operator_claims());
     check("rest.client", &expected::client());
+    check("rest.client_cloned", &expected::cloned_client());
     check("rest.client_page", &expected::client_page());
     check("rest.client_status", &expected::client_status());
     check("rest.download_completed", &expected::completed());
