@@ -83,6 +83,7 @@ async fn drive(server: &TcpListener, file: &str, downloads: u8, url: &str) -> Du
             attempt: Attempt(1),
             path: Some(file.to_owned()),
             on_change: OnChange::Restart,
+            max_rate_bytes_per_sec: None,
         }));
     }
     let start = Instant::now();

@@ -187,7 +187,11 @@ impl Agent {
             ToAgent::Parts(parts) => self.order(parts.download_id, parts.attempt, Order::Parts(parts)),
             ToAgent::Forget(forget) => self.forget(forget),
             // The link itself acts on these.
-            ToAgent::Welcome(_) | ToAgent::Renew(_) | ToAgent::Goodbye(_) | ToAgent::Unsupported(_) => {}
+            ToAgent::Welcome(_)
+            | ToAgent::Pace(_)
+            | ToAgent::Renew(_)
+            | ToAgent::Goodbye(_)
+            | ToAgent::Unsupported(_) => {}
         }
     }
 
@@ -222,7 +226,7 @@ impl Agent {
     }
 
     fn start(&mut self, fetch: Fetch, link: u64) {
-        let Fetch { download_id, attempt, path, on_change } = fetch;
+        let Fetch { download_id, attempt, path, on_change, .. } = fetch;
         let span = tracing::info_span!("download", %download_id, %attempt);
         let busy = Busy { download_id, attempt };
         let (orders, inbox) = mpsc::channel(ORDERS);

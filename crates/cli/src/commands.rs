@@ -88,6 +88,7 @@ async fn ask_for(api: &Api, download: &args::Download, json: bool) -> Result<(),
         metadata,
         ttl_secs: download.ttl.map(|ttl| ttl.as_secs()),
         on_change: download.on_change,
+        max_rate_bytes_per_sec: None,
         allow_unknown: download.allow_unknown,
     };
     let key = match &download.idempotency_key {

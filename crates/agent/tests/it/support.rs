@@ -136,6 +136,7 @@ impl Link {
             attempt: job.attempt,
             path: job.path.clone(),
             on_change: job.on_change,
+            max_rate_bytes_per_sec: job.max_rate,
         }))
         .await;
     }
@@ -202,6 +203,7 @@ pub(crate) struct Job {
     pub(crate) attempt: Attempt,
     pub(crate) path: Option<String>,
     pub(crate) on_change: OnChange,
+    pub(crate) max_rate: Option<u64>,
 }
 
 impl Job {
@@ -211,6 +213,7 @@ impl Job {
             attempt: Attempt(1),
             path: Some(path.to_owned()),
             on_change: OnChange::Restart,
+            max_rate: None,
         }
     }
 }
