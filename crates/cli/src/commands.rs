@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use hoist_wire::DownloadId;
 use hoist_wire::rest::{
-    ClientPage, ClientStatus, Download, DownloadPage, DownloadRequest, TokenKind, TokenReply, TokenRequest,
+    ClientPage, ClientStatus, Download, DownloadChange, DownloadPage, DownloadRequest, TokenKind, TokenReply,
+    TokenRequest,
 };
 use serde_json::{Value, json};
 
@@ -44,6 +45,17 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
                 text::print(&text::safe_json(&reply.text));
             } else {
                 text::print(&format!("{} {}", reply.value.id, reply.value.state));
+            }
+            Ok(())
+        }
+        Command::Limit { id, rate } => {
+            let change = write(&DownloadChange { max_rate_bytes_per_sec: rate.0 })?;
+            let reply: Reply<Download> =
+                api.send(&Ask::patch(&["downloads", &id.to_string()], change)).await?;
+            if json {
+                text::print(&text::safe_json(&reply.text));
+            } else {
+                text::print(&format!("{} {}", reply.value.id, text::standing(&reply.value)));
             }
             Ok(())
         }
@@ -88,7 +100,7 @@ async fn ask_for(api: &Api, download: &args::Download, json: bool) -> Result<(),
         metadata,
         ttl_secs: download.ttl.map(|ttl| ttl.as_secs()),
         on_change: download.on_change,
-        max_rate_bytes_per_sec: None,
+        max_rate_bytes_per_sec: download.max_rate,
         allow_unknown: download.allow_unknown,
     };
     let key = match &download.idempotency_key {
