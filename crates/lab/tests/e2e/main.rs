@@ -9,6 +9,7 @@ mod happy;
 mod life;
 mod links;
 mod queue;
+mod rates;
 mod rest;
 mod restarts;
 mod stop;
