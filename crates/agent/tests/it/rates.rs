@@ -85,7 +85,7 @@ async fn at_the_lowest_rate_a_part_arrives_in_one_try_and_heartbeats_go_on() {
     assert!(took >= 89 * SECOND && took < 100 * SECOND, "{took:?}");
     assert_eq!((bucket.connections(), bucket.arrivals().get(&1)), (1, Some(&1)), "it was tried again");
     let longest = pings.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
-    assert!(pings.len() >= 6 && longest <= 16 * SECOND, "{longest:?} between two pings");
+    assert!(pings.len() >= 5 && longest <= 16 * SECOND, "{longest:?} between two pings");
 
     let waits: Vec<_> = told.iter().filter_map(|progress| progress.waiting.clone()).collect();
     assert!(waits.len() > 20 && waits.iter().all(|wait| wait.code == ReasonCode::PausedByRate), "{waits:?}");
