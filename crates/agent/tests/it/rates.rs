@@ -22,7 +22,7 @@ struct Heard {
     stored: Instant,
 }
 
-/// Grants what is asked for until the attempt is finished.
+/// Grants what is asked for until the attempt is finished. A grant lives for a minute, and only its start must meet it.
 ///
 /// Paused time runs on while a blocking thread reads, so only what lies between grant and receipt is measured.
 async fn serve(link: &mut Link, job: &Job, bucket: &Bucket) -> Heard {
@@ -41,7 +41,7 @@ async fn serve(link: &mut Link, job: &Job, bucket: &Bucket) -> Heard {
             ToServer::PartsReady(ready) => {
                 heard.granted = Instant::now();
                 for part in ready.parts.iter() {
-                    let grant = bucket.grant(part.number.get(), part.size_bytes, 900);
+                    let grant = bucket.grant(part.number.get(), part.size_bytes, 60);
                     link.answer(job, part.number.get(), Answer::Put(grant)).await;
                 }
             }
