@@ -3,13 +3,14 @@
 //!
 //! `cargo build --release -p hoist-agent --bins --examples`, then
 //! `target/release/examples/uplink FILE [DOWNLOADS] [RATE] [https]`; RATE is MB a second for each connection, so that
-//! several parts fly at once, and 0 for no limit.
+//! several parts fly at once, and 0 for no limit. With `MAX_RATE` in the environment, which the agent obeys, it also prints
+//! how near the bytes came to that rate: in all, and in any second.
 #![expect(clippy::unwrap_used, reason = "a measurement that fails may panic")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -42,7 +43,8 @@ async fn main() {
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://localhost:{}/key", bucket.local_addr().unwrap().port());
     let mut tasks = JoinSet::new();
-    tasks.spawn(discard(bucket, rate, tls));
+    let arrivals = Arrivals::default();
+    tasks.spawn(discard(bucket, rate, tls, Arc::clone(&arrivals)));
 
     let claims = br#"{"sub":"site-1","aud":"hoist-agent","exp":9,"iat":1,"jti":"j"}"#;
     let token = format!("e30.{}.s", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims));
@@ -58,6 +60,9 @@ async fn main() {
         .unwrap();
     let took = drive(&server, file, downloads, &url).await;
     report(child.id(), took, std::fs::metadata(file).unwrap().len() * u64::from(downloads));
+    if std::env::var_os("MAX_RATE").is_some() {
+        report_rate(&arrivals.lock().unwrap());
+    }
     child.kill().unwrap();
     child.wait().unwrap();
     std::fs::remove_file(ca).unwrap();
@@ -83,6 +88,7 @@ async fn drive(server: &TcpListener, file: &str, downloads: u8, url: &str) -> Du
             attempt: Attempt(1),
             path: Some(file.to_owned()),
             on_change: OnChange::Restart,
+            max_rate_bytes_per_sec: None,
         }));
     }
     let start = Instant::now();
@@ -137,19 +143,29 @@ fn acceptor(key: &rcgen::CertifiedKey<rcgen::KeyPair>) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn discard(bucket: TcpListener, rate: Option<u64>, tls: Option<TlsAcceptor>) {
+/// When bytes of bodies came, and how many.
+type Arrivals = Arc<Mutex<Vec<(Instant, usize)>>>;
+
+async fn discard(bucket: TcpListener, rate: Option<u64>, tls: Option<TlsAcceptor>, arrivals: Arrivals) {
     let mut tasks = JoinSet::new();
     loop {
         let (tcp, _) = bucket.accept().await.unwrap();
+        let arrivals = Arc::clone(&arrivals);
         match tls.clone() {
-            Some(tls) => tasks.spawn(async move { swallow(tls.accept(tcp).await.unwrap(), rate).await }),
-            None => tasks.spawn(swallow(tcp, rate)),
+            Some(tls) => {
+                tasks.spawn(async move { swallow(tls.accept(tcp).await.unwrap(), rate, arrivals).await })
+            }
+            None => tasks.spawn(swallow(tcp, rate, arrivals)),
         };
     }
 }
 
 /// Reads requests and throws their bodies away, at most `rate` bytes a second.
-async fn swallow(mut tcp: impl AsyncRead + AsyncWrite + Unpin, rate: Option<u64>) -> Option<()> {
+async fn swallow(
+    mut tcp: impl AsyncRead + AsyncWrite + Unpin,
+    rate: Option<u64>,
+    arrivals: Arrivals,
+) -> Option<()> {
     let mut buf = vec![0; 256 * 1024];
     loop {
         let mut head = Vec::new();
@@ -162,6 +178,7 @@ async fn swallow(mut tcp: impl AsyncRead + AsyncWrite + Unpin, rate: Option<u64>
             let most = left.min(buf.len());
             let read = tcp.read(&mut buf[..most]).await.ok()?;
             left -= read;
+            arrivals.lock().unwrap().push((Instant::now(), read));
             if let Some(rate) = rate {
                 tokio::time::sleep(Duration::from_micros(read as u64 * 1_000_000 / rate)).await;
             }
@@ -181,4 +198,24 @@ fn report(pid: u32, took: Duration, bytes: u64) {
     let mib = bytes / (1024 * 1024);
     println!("{mib} MiB in {took:.2?}; user {} ms, system {} ms", ticks[0] * 10, ticks[1] * 10);
     println!("{}; {}; {}", of("VmHWM"), of("RssAnon"), of("Threads"));
+}
+
+/// Prints the rate from the first byte to the last, the most that came within any second, and the longest silence.
+fn report_rate(arrivals: &[(Instant, usize)]) {
+    let (first, last) = (arrivals[0].0, arrivals[arrivals.len() - 1].0);
+    let bytes = |part: &[(Instant, usize)]| part.iter().map(|(_, bytes)| *bytes as u64).sum::<u64>();
+    let second = Duration::from_secs(1);
+    let (mut most, mut from, mut within) = (0, 0, 0);
+    for (at, bytes) in arrivals {
+        within += *bytes as u64;
+        while *at - arrivals[from].0 >= second {
+            within -= arrivals[from].1 as u64;
+            from += 1;
+        }
+        most = most.max(within);
+    }
+    let silence = arrivals.windows(2).map(|pair| pair[1].0 - pair[0].0).max().unwrap_or_default();
+    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    let rate = bytes(arrivals) as f64 / (last - first).as_secs_f64();
+    println!("{rate:.0} bytes/s; at most {most} bytes within a second; longest silence {silence:.1?}");
 }

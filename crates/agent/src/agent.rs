@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use hoist_wire::limits::MAX_FACT_BYTES;
-use hoist_wire::to_agent::{Fetch, Forget};
+use hoist_wire::to_agent::{Fetch, Forget, Pace as Paced};
 use hoist_wire::to_server::{Busy, Forgotten, Hello, Refused};
 use hoist_wire::{Attempt, DownloadId, ErrorCode, ToAgent, ToServer};
 use tokio::sync::mpsc;
@@ -17,6 +17,7 @@ use tracing::{Instrument as _, debug, error, info};
 
 use crate::link::LinkEvent;
 use crate::platform;
+use crate::upload::pace::Pace;
 use crate::upload::{End, Order, Said, Site, Task};
 
 /// Messages of all attempts that wait for the link.
@@ -36,6 +37,7 @@ const BUSY_RETRY_MS: u64 = 10_000;
 struct Held {
     attempt: Attempt,
     orders: mpsc::Sender<Order>,
+    pace: Arc<Pace>,
     stop: CancellationToken,
     /// The link on which the server last asked for it.
     link: u64,
@@ -185,6 +187,7 @@ impl Agent {
                 self.order(accept.download_id, accept.attempt, Order::Accept(accept));
             }
             ToAgent::Parts(parts) => self.order(parts.download_id, parts.attempt, Order::Parts(parts)),
+            ToAgent::Pace(pace) => self.pace(pace),
             ToAgent::Forget(forget) => self.forget(forget),
             // The link itself acts on these.
             ToAgent::Welcome(_) | ToAgent::Renew(_) | ToAgent::Goodbye(_) | ToAgent::Unsupported(_) => {}
@@ -200,6 +203,7 @@ impl Agent {
             }
             Some(held) if held.attempt == attempt => {
                 held.link = link;
+                held.pace.set(fetch.max_rate_bytes_per_sec);
                 match held.refused.take() {
                     Some(refused) => {
                         self.held.remove(&download_id);
@@ -222,15 +226,17 @@ impl Agent {
     }
 
     fn start(&mut self, fetch: Fetch, link: u64) {
-        let Fetch { download_id, attempt, path, on_change } = fetch;
+        let Fetch { download_id, attempt, path, on_change, max_rate_bytes_per_sec } = fetch;
         let span = tracing::info_span!("download", %download_id, %attempt);
         let busy = Busy { download_id, attempt };
         let (orders, inbox) = mpsc::channel(ORDERS);
         let stop = CancellationToken::new();
+        let pace = Pace::new(max_rate_bytes_per_sec, &self.site.gate);
         let task = Task {
             busy,
             path,
             on_change,
+            pace: Arc::clone(&pace),
             site: Arc::clone(&self.site),
             link,
             orders: inbox,
@@ -239,7 +245,7 @@ impl Agent {
         };
         let handle = self.tasks.spawn(task.run().instrument(span));
         self.running.insert(handle.id(), busy);
-        self.held.insert(download_id, Held { attempt, orders, stop, link, refused: None });
+        self.held.insert(download_id, Held { attempt, orders, pace, stop, link, refused: None });
     }
 
     fn order(&mut self, download_id: DownloadId, attempt: Attempt, order: Order) {
@@ -250,6 +256,18 @@ impl Agent {
         if held.orders.try_send(order).is_err() {
             // What was answered is asked for again; a flood is not listened to.
             debug!(%download_id, %attempt, "an order found no room and is dropped");
+        }
+    }
+
+    /// Changes the rate at once: an order could find no room, and would not be said again.
+    fn pace(&self, pace: Paced) {
+        let Paced { download_id, attempt, max_rate_bytes_per_sec } = pace;
+        match self.held.get(&download_id).filter(|held| held.attempt == attempt) {
+            Some(held) => {
+                info!(%download_id, %attempt, ?max_rate_bytes_per_sec, "the server sets the pace");
+                held.pace.set(max_rate_bytes_per_sec);
+            }
+            None => debug!(%download_id, %attempt, "a pace for an attempt that is not here is dropped"),
         }
     }
 

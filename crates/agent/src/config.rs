@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use hoist_wire::claims::Claims;
-use hoist_wire::duration::parse_size;
+use hoist_wire::duration::{parse_rate, parse_size};
 use hoist_wire::limits::MAX_SLOTS;
 use hoist_wire::{AGENT_AUDIENCE, ClientId, LINK_PATH};
 use http::Uri;
@@ -50,6 +50,9 @@ pub struct Settings {
     /// Most parts of one download in flight at once, 1 to 16.
     #[arg(long, env = "MAX_PARTS_IN_FLIGHT", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub max_parts_in_flight: u8,
+    /// Most bytes a second that all downloads together may send, such as 500KB or 2Mbit; at least 1KiB.
+    #[arg(long, env = "MAX_RATE", value_parser = parse_rate)]
+    pub max_rate: Option<u64>,
     /// Largest file that may leave, such as 10GiB.
     #[arg(long, env = "MAX_FILE_SIZE", value_parser = parse_size)]
     pub max_file_size: Option<u64>,
@@ -133,6 +136,8 @@ pub struct Config {
     pub slots: u8,
     /// Most parts of one download in flight.
     pub max_parts_in_flight: u8,
+    /// Most bytes a second of all downloads together.
+    pub max_rate: Option<u64>,
     /// More certificate authorities to trust.
     pub extra_ca_file: Option<PathBuf>,
     /// Where it may send.
@@ -192,6 +197,7 @@ impl Settings {
             roots: Roots::new(&roots, file_path, self.max_file_size)?,
             slots: self.slots,
             max_parts_in_flight: self.max_parts_in_flight,
+            max_rate: self.max_rate,
             extra_ca_file: filled(self.extra_ca_file),
             addresses,
             proxies: Proxies::from_env(),
@@ -326,9 +332,15 @@ mod tests {
 
     #[test]
     fn bad_values_stop_the_start() {
-        for bad in
-            [["--slots", "0"], ["--slots", "17"], ["--max-parts-in-flight", "17"], ["--max-file-size", "big"]]
-        {
+        for bad in [
+            ["--slots", "0"],
+            ["--slots", "17"],
+            ["--max-parts-in-flight", "17"],
+            ["--max-file-size", "big"],
+            ["--max-rate", "fast"],
+            ["--max-rate", "0"],
+            ["--max-rate", "1KB"],
+        ] {
             let args = ["hoist-agent", "--root", "/tmp"].iter().chain(&bad);
             assert!(Settings::try_parse_from(args).is_err(), "{bad:?}");
         }

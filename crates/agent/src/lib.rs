@@ -12,6 +12,8 @@ mod roots;
 mod tls;
 mod upload;
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,7 @@ pub use upload::address::AddressPolicy;
 use dial::Dialer;
 use link::Links;
 use upload::Site;
+use upload::pace::Gate;
 
 /// Events of the link that wait for the owner of the downloads.
 const LINK_EVENTS: usize = 16;
@@ -65,6 +68,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Agen
         instance = %instance,
         server = config.server.host,
         port = config.server.port,
+        max_rate_bytes_per_sec = config.max_rate,
         may_leave = config.roots.describe(),
         "hoist-agent starts"
     );
@@ -72,6 +76,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Agen
         dialer: dialer.clone(),
         roots: config.roots.clone(),
         max_parts_in_flight: config.max_parts_in_flight.into(),
+        gate: Arc::new(Gate::new(config.max_rate)),
     };
     let (events, link_events) = mpsc::channel(LINK_EVENTS);
     let owner = agent::Agent::new(site, config.slots, link_events);

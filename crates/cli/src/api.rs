@@ -63,6 +63,11 @@ impl Ask {
         Self::new(Method::DELETE, path)
     }
 
+    /// Changes something; said twice it is said once.
+    pub(crate) fn patch(path: &[&str], body: String) -> Self {
+        Self { body: Some(body), ..Self::new(Method::PATCH, path) }
+    }
+
     /// Posts JSON; only with an idempotency key it is posted again when no answer comes.
     pub(crate) fn post(path: &[&str], body: String, key: Option<String>) -> Self {
         Self { again: key.is_some(), body: Some(body), key, ..Self::new(Method::POST, path) }

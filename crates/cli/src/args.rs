@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use hoist_wire::duration::{LengthError, parse_duration};
+use hoist_wire::duration::{LengthError, parse_duration, parse_rate};
 use hoist_wire::rest::Scope;
 use hoist_wire::{ClientId, DownloadId, OnChange, State};
 use url::Url;
@@ -68,6 +68,13 @@ pub(crate) enum Command {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// Changes how fast a download may go, also while it runs.
+    Limit {
+        id: DownloadId,
+        /// Most bytes a second, such as 500KB or 2Mbit, at least 1KiB; none for as fast as the site allows.
+        #[arg(value_name = "RATE|none", value_parser = parse_limit)]
+        rate: Limit,
+    },
     /// Lists downloads, newest first.
     Downloads(Downloads),
     /// Shows a client: whether it is connected, and its downloads.
@@ -80,6 +87,10 @@ pub(crate) enum Command {
         whose: Token,
     },
 }
+
+/// A rate in bytes a second, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limit(pub(crate) Option<u64>);
 
 #[derive(Debug, Args)]
 pub(crate) struct Download {
@@ -104,6 +115,9 @@ pub(crate) struct Download {
     /// What to do when the file changes while it is read: restart, fail, or prefix.
     #[arg(long, value_name = "WHAT")]
     pub(crate) on_change: Option<OnChange>,
+    /// Most bytes a second, such as 500KB or 2Mbit, at least 1KiB [as fast as the site allows].
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub(crate) max_rate: Option<u64>,
     /// Asks also for a client that the server has never seen.
     #[arg(long)]
     pub(crate) allow_unknown: bool,
@@ -205,6 +219,10 @@ fn parse_length(text: &str) -> Result<Duration, LengthError> {
     }
 }
 
+fn parse_limit(text: &str) -> Result<Limit, LengthError> {
+    if text == "none" { Ok(Limit(None)) } else { parse_rate(text).map(|rate| Limit(Some(rate))) }
+}
+
 fn parse_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -260,6 +278,13 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_is_a_rate_or_none() {
+        assert_eq!(parse_limit("2Mbit"), Ok(Limit(Some(250_000))));
+        assert_eq!(parse_limit("none"), Ok(Limit(None)));
+        assert!(parse_limit("0").is_err() && parse_limit("").is_err());
+    }
+
+    #[test]
     fn a_wrong_target_is_named() {
         for (args, part) in [
             (&[] as &[&str], "which client"),
@@ -267,6 +292,8 @@ mod tests {
             (&["a", "/f", "--file-path=/g"], "file is given twice"),
             (&["a b"], "not valid"),
             (&["a", "--ttl=0"], "length of time"),
+            (&["a", "--max-rate=1KB"], "at least 1024"),
+            (&["a", "--max-rate=fast"], "not a rate"),
             (&["a", "--metadata==x"], "not KEY=VALUE"),
             (&["a", "--no-wait", "-o", "x"], "cannot be used with"),
         ] {

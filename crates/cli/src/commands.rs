@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use hoist_wire::rest::{
-    ClientPage, ClientStatus, Download, DownloadPage, DownloadRequest, TokenKind, TokenReply, TokenRequest,
+    ClientPage, ClientStatus, Download, DownloadChange, DownloadPage, DownloadRequest, TokenKind, TokenReply,
+    TokenRequest,
 };
 use hoist_wire::{ClientId, DownloadId};
 use serde_json::{Value, json};
@@ -55,11 +56,23 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
                 metadata: old.metadata,
                 ttl_secs: None,
                 on_change: Some(old.on_change),
+                max_rate_bytes_per_sec: old.max_rate_bytes_per_sec,
                 // It was asked for before, whether the client has been seen by now or not.
                 allow_unknown: true,
             };
             let order = Order { client: old.client_id, request, key: settings::random_id()? };
             place(&api, &order, no_wait, &waiting, json).await
+        }
+        Command::Limit { id, rate } => {
+            let change = write(&DownloadChange { max_rate_bytes_per_sec: rate.0 })?;
+            let reply: Reply<Download> =
+                api.send(&Ask::patch(&["downloads", &id.to_string()], change)).await?;
+            if json {
+                text::print(&text::safe_json(&reply.text));
+            } else {
+                text::print(&format!("{} {}", reply.value.id, text::standing(&reply.value)));
+            }
+            Ok(())
         }
         Command::Downloads(filter) => downloads(&api, &filter, json).await,
         Command::Status { client } => {
@@ -102,6 +115,7 @@ async fn ask_for(api: &Api, download: &args::Download, json: bool) -> Result<(),
         metadata,
         ttl_secs: download.ttl.map(|ttl| ttl.as_secs()),
         on_change: download.on_change,
+        max_rate_bytes_per_sec: download.max_rate,
         allow_unknown: download.allow_unknown,
     };
     let key = match &download.idempotency_key {

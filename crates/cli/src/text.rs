@@ -118,6 +118,9 @@ pub(crate) fn standing(download: &Download) -> String {
         }
     }
     let progress = progress(download);
+    if let Some(rate) = download.max_rate_bytes_per_sec.filter(|_| !download.state.is_final()) {
+        let _ = write!(text, "; limited to {}/s", size(rate));
+    }
     if !download.state.is_final() && !progress.is_empty() {
         let _ = write!(text, "; {progress}");
     }
@@ -137,6 +140,9 @@ pub(crate) fn card(download: &Download) -> String {
     }
     if let Some(bytes) = download.size_bytes {
         row("size", &format!("{bytes} bytes"));
+    }
+    if let Some(rate) = download.max_rate_bytes_per_sec {
+        row("max rate", &format!("{rate} bytes/s"));
     }
     if let Some(key) = &download.object_key {
         row("object", &format!("s3://{}/{key}", download.bucket));

@@ -1,4 +1,4 @@
-//! The pure rules: the life of a download, the part plan, resume, back-off.
+//! The pure rules: the life of a download, the part plan, resume, back-off, rates.
 //!
 //! Deliberately absent: tasks, clocks, chance, sockets and storage. Time and chance come in as arguments, and what
 //! must be done comes out as values, so that every rule here can be tried in any order of events.
@@ -8,4 +8,5 @@ pub mod backoff;
 pub mod life;
 pub mod parts;
 pub mod plan;
+pub mod rate;
 pub mod retry;

@@ -99,6 +99,12 @@ impl Operator {
         Self::send(request.body(body.to_string())).await
     }
 
+    /// Changes with JSON.
+    pub async fn patch(&self, path: &str, body: &Value) -> Reply {
+        let request = self.request(Method::PATCH, path).header(CONTENT_TYPE, "application/json");
+        Self::send(request.body(body.to_string())).await
+    }
+
     /// Deletes.
     pub async fn delete(&self, path: &str) -> Reply {
         Self::send(self.request(Method::DELETE, path)).await

@@ -41,6 +41,7 @@ fn download(n: u8) -> Record {
         write_token: String::from("token"),
         metadata: BTreeMap::from([(String::from("day"), String::from("ü"))]),
         requested_by: String::from("ops"),
+        max_rate_bytes_per_sec: None,
         stored_bytes: 0,
         created_at: NOW,
         started_at: None,
@@ -90,6 +91,7 @@ async fn a_record_reads_back_as_it_was_written() {
     record.life.attempt = Attempt(3);
     record.life.link = Some(LinkSeq(7));
     record.life.changed_passes = 2;
+    record.max_rate_bytes_per_sec = Some(250_000);
     record.life.size_bytes = Some(48 << 40);
     record.life.upload = Some(Upload { part_size_bytes: 5 << 30, checksum: ChecksumKind::PartMd5 });
     record.life.crc64nvme = Some(Crc64(u64::MAX));

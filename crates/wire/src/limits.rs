@@ -51,6 +51,9 @@ pub const MAX_OPERATOR_METADATA_BYTES: usize = 1024;
 /// Longest body of a REST request, in bytes.
 pub const MAX_REST_BODY_BYTES: usize = 16 * 1024;
 
+/// Lowest rate that an upload can be limited to, in bytes a second: 1 KiB. At less, storage takes the sender for dead.
+pub const MIN_RATE_BYTES_PER_SEC: u64 = 1024;
+
 /// Seconds between two pings of a link, in both directions.
 pub const PING_INTERVAL_SECS: u32 = 15;
 

@@ -24,9 +24,21 @@ pub struct DownloadRequest {
     /// What to do when the file changes while it is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_change: Option<OnChange>,
+    /// Most bytes a second, at least 1024; as fast as the site allows where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rate_bytes_per_sec: Option<u64>,
     /// Takes the request for a client that was never seen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_unknown: bool,
+}
+
+/// The body of `PATCH /downloads/{id}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DownloadChange {
+    /// Most bytes a second, at least 1024; null for as fast as the site allows. It must be there.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub max_rate_bytes_per_sec: Option<u64>,
 }
 
 /// A download, as REST shows it.
@@ -62,6 +74,9 @@ pub struct Download {
     pub stored_bytes: u64,
     /// Bytes a second, while it is sending.
     pub rate_bytes_per_sec: Option<u64>,
+    /// Most bytes a second that were asked for; absent where there is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rate_bytes_per_sec: Option<u64>,
     /// The bucket.
     pub bucket: String,
     /// The object; null until known.

@@ -24,6 +24,8 @@ pub enum ToAgent {
     Accept(Accept),
     /// The answer to `parts_ready`, part by part.
     Parts(Parts),
+    /// Send no faster than this from now on.
+    Pace(Pace),
     /// Stop working on this attempt, close its connections, and say `forgotten`.
     Forget(Forget),
     /// A fresh token for the next link.
@@ -57,6 +59,9 @@ pub struct Fetch {
     pub path: Option<String>,
     /// What to do when the file changes.
     pub on_change: OnChange,
+    /// Most bytes a second; none for as fast as the site allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rate_bytes_per_sec: Option<u64>,
 }
 
 /// How to cut and hash the file.
@@ -134,6 +139,18 @@ pub struct Wait {
     pub retry_in_ms: u64,
 }
 
+/// Send no faster than this from now on, parts in flight too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// The download.
+    pub download_id: DownloadId,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Most bytes a second; none for as fast as the site allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rate_bytes_per_sec: Option<u64>,
+}
+
 /// Stop working on an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forget {
@@ -185,7 +202,7 @@ pub enum GoodbyeReason {
 impl ToAgent {
     /// Every `type`, in the order of the definition.
     pub const KINDS: &'static [&'static str] =
-        &["welcome", "fetch", "accept", "parts", "forget", "renew", "goodbye", "unsupported"];
+        &["welcome", "fetch", "accept", "parts", "pace", "forget", "renew", "goodbye", "unsupported"];
 
     /// Decodes a text frame.
     ///

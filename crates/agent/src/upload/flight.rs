@@ -61,6 +61,13 @@ impl Flight {
         self.judge(rate);
     }
 
+    /// Lets a time pass in which a rate that somebody chose set the pace: it says nothing of the network.
+    pub(crate) fn paced(&mut self, elapsed: Duration) {
+        self.resting = self.resting.saturating_sub(elapsed);
+        self.before = None;
+        self.forget_window();
+    }
+
     fn judge(&mut self, rate: f64) {
         if rate < THIN_BYTES_PER_SEC {
             self.limit = 1;
@@ -169,5 +176,21 @@ mod tests {
             flight.sample(1_000_000, SECOND, 0);
         }
         assert_eq!(flight.limit(), 1);
+    }
+
+    #[test]
+    fn a_rate_that_was_chosen_says_nothing_about_the_network() {
+        let mut flight = Flight::new(4);
+        run(&mut flight, 20, |parts| 1_000_000 * parts as u64);
+        for _ in 0..60 {
+            flight.sample(20_000, SECOND, 4);
+            flight.paced(SECOND);
+        }
+        assert_eq!(flight.limit(), 4);
+        let mut alone = Flight::new(4);
+        for _ in 0..60 {
+            alone.paced(SECOND);
+        }
+        assert_eq!(alone.limit(), 1);
     }
 }

@@ -3,13 +3,15 @@
 //! Deliberately absent: the link. What is said here goes to the owner (`agent`) with the number of the link that it is
 //! meant for; on another link the state is told again. What is next stands in `pump`, what follows from a PUT in
 //! `outcome`, one PUT in `put`, reading in `reader`, the state of the parts in `ledger`, how many at once in `flight`,
-//! where to in `address`.
+//! where to in `address`,
+//! how fast in `pace`.
 
 pub(crate) mod address;
 mod finish;
 mod flight;
 mod ledger;
 mod outcome;
+pub(crate) mod pace;
 mod progress;
 mod pump;
 mod put;
@@ -36,6 +38,7 @@ use crate::roots::{OpenFile, Roots};
 use address::check_grant;
 use flight::Flight;
 use ledger::{Hashed, Ledger};
+use pace::{Gate, Pace};
 use progress::Meter;
 use put::{Idle, PutError};
 use reader::{ReadError, Source};
@@ -52,6 +55,8 @@ pub(crate) struct Site {
     pub(crate) dialer: Dialer,
     pub(crate) roots: Roots,
     pub(crate) max_parts_in_flight: usize,
+    /// What all downloads together may send.
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// What the owner tells an attempt.
@@ -85,6 +90,7 @@ pub(crate) struct Task {
     pub(crate) busy: Busy,
     pub(crate) path: Option<String>,
     pub(crate) on_change: OnChange,
+    pub(crate) pace: Arc<Pace>,
     pub(crate) site: Arc<Site>,
     pub(crate) link: u64,
     pub(crate) orders: mpsc::Receiver<Order>,

@@ -21,6 +21,9 @@ const QUIET: Duration = Duration::from_secs(25);
 /// Least time between two reports: twice a second.
 const LEAST: Duration = Duration::from_millis(500);
 
+/// A rate is told as a reason when it, and not the network, has held bytes back for so long without a break.
+const PACED: Duration = Duration::from_secs(10);
+
 /// Samples of a second over which the rate is taken.
 const SAMPLES: usize = 5;
 
@@ -51,6 +54,8 @@ pub(crate) struct Meter {
     told: Option<Instant>,
     hurried: bool,
     reason: Option<Reason>,
+    /// Which rate holds bytes back, and since when.
+    paced: Option<(String, Instant)>,
 }
 
 impl Meter {
@@ -64,6 +69,7 @@ impl Meter {
             told: Some(now),
             hurried: false,
             reason: None,
+            paced: None,
         }
     }
 
@@ -96,6 +102,12 @@ impl Meter {
     /// A part arrived, so nothing waits.
     pub(crate) fn goes_on(&mut self) {
         self.hurried |= self.reason.take().is_some();
+    }
+
+    /// Takes which rate held bytes back since the last sample, if one did.
+    pub(crate) fn paced(&mut self, by: Option<String>, now: Instant) {
+        let since = self.paced.take().map_or(now, |(_, since)| since);
+        self.paced = by.map(|by| (by, since));
     }
 
     /// A grant came: what the server asked to wait for is over. Trouble with storage is not.
@@ -179,11 +191,20 @@ impl Meter {
         self.told = Some(now);
         self.hurried = false;
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let waiting = self.reason.as_ref().map(|reason| Waiting {
+        let trouble = self.reason.as_ref().map(|reason| Waiting {
             code: reason.code,
             message: reason.message.clone(),
             since_ms: ms(now.duration_since(reason.since)),
             retry_in_ms: ms(reason.retry.saturating_duration_since(now)),
+        });
+        let paced = self.paced.as_ref().filter(|(_, since)| now.duration_since(*since) >= PACED);
+        let waiting = trouble.or_else(|| {
+            paced.map(|(by, since)| Waiting {
+                code: ReasonCode::PausedByRate,
+                message: by.clone(),
+                since_ms: ms(now.duration_since(*since)),
+                retry_in_ms: ms(ACTIVE),
+            })
         });
         let on_the_way: u64 = self.moving.values().map(|part| part.sent.load(Ordering::Relaxed)).sum();
         Some(Progress {
@@ -261,5 +282,28 @@ mod tests {
         assert!(meter.needs_grant_within(soon));
         meter.landed(PartNumber::FIRST);
         assert!(meter.needs_grant_within(soon));
+    }
+
+    #[test]
+    fn a_rate_is_the_reason_once_it_held_bytes_back_for_ten_seconds() {
+        let start = Instant::now();
+        let mut meter = Meter::new(start);
+        let by = || Some("the download is limited to 1024 bytes a second".to_owned());
+        let mut at = |second: u32, held: bool| {
+            let now = start + second * SECOND;
+            meter.paced(by().filter(|_| held), now);
+            meter.report(busy(), now, true, 0, 0).unwrap().waiting
+        };
+        assert!((1..=10).all(|second| at(second, true).is_none()));
+        let waiting = at(11, true).unwrap();
+        assert_eq!((waiting.code, waiting.since_ms), (ReasonCode::PausedByRate, 10_000));
+        assert!(waiting.message.contains("1024"));
+        assert!(at(12, false).is_none() && at(13, true).is_none());
+        // Trouble with storage goes before it.
+        let now = start + 30 * SECOND;
+        meter.paced(by(), now);
+        meter.waiting(ReasonCode::StorageUnreachable, "x", now, now + SECOND);
+        let told = meter.report(busy(), now, true, 0, 0).unwrap().waiting.unwrap();
+        assert_eq!(told.code, ReasonCode::StorageUnreachable);
     }
 }

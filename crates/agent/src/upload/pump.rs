@@ -30,7 +30,7 @@ impl Upload {
         }
         self.start_puts();
         let Some(accepted) = &mut self.accepted else { return Ok(()) };
-        let limit = accepted.flight.limit();
+        let limit = accepted.flight.limit().min(self.task.pace.most_parts());
         let free = limit.saturating_sub(accepted.ledger.in_flight());
         let mut wanted = if soon { free + limit } else { free };
         if accepted.stored_streak {
@@ -72,7 +72,8 @@ impl Upload {
 
     fn start_puts(&mut self) {
         let Some(accepted) = &mut self.accepted else { return };
-        while accepted.hold.is_none() && accepted.ledger.in_flight() < accepted.flight.limit() {
+        let limit = accepted.flight.limit().min(self.task.pace.most_parts());
+        while accepted.hold.is_none() && accepted.ledger.in_flight() < limit {
             let Some((number, grant)) = accepted.ledger.send() else { return };
             let (Some(range), Some(sums)) =
                 (accepted.ledger.plan().range(number), accepted.ledger.sums(number))
@@ -87,6 +88,7 @@ impl Upload {
                 crc: sums.crc64nvme,
                 to: grant.to,
                 fresh: grant.fresh_connection,
+                pace: Arc::clone(&self.task.pace),
                 counters,
             };
             let (site, idle) = (Arc::clone(&self.task.site), Arc::clone(&accepted.idle));
@@ -107,7 +109,13 @@ impl Upload {
         }
         let in_flight = accepted.ledger.in_flight();
         if let Some((bytes, elapsed)) = self.meter.sample(now) {
-            accepted.flight.sample(bytes, elapsed, in_flight);
+            let held = self.task.pace.held_by();
+            match &held {
+                // What left says how fast it may, not how fast it could.
+                Some(_) => accepted.flight.paced(elapsed),
+                None => accepted.flight.sample(bytes, elapsed, in_flight),
+            }
+            self.meter.paced(held, now);
         }
         let hashed = accepted.ledger.hashed_bytes() + self.hashing.load(Ordering::Relaxed);
         let hashed = hashed.min(self.offer.size_bytes);

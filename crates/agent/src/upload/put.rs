@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::dial::{DialError, Dialer, Stream};
 use crate::upload::address::{Checked, Endpoint};
+use crate::upload::pace::Pace;
 use crate::upload::reader::{PartBody, ReadError, Source};
 
 /// Longest time in which the network takes no byte.
@@ -47,6 +48,7 @@ pub(crate) struct Put {
     pub(crate) to: Checked,
     /// Never on a connection that was used before: the last try failed.
     pub(crate) fresh: bool,
+    pub(crate) pace: Arc<Pace>,
     pub(crate) counters: Counters,
 }
 
@@ -146,7 +148,8 @@ impl Put {
     }
 
     async fn send(&self, mut conn: Conn, idle: &Idle) -> Result<String, PutError> {
-        let (body, end) = PartBody::new(Arc::clone(&self.source), self.range.clone(), self.crc);
+        let (source, pace) = (Arc::clone(&self.source), Arc::clone(&self.pace));
+        let (body, end) = PartBody::new(source, self.range.clone(), self.crc, pace);
         let mut request = Request::new(body);
         *request.method_mut() = Method::PUT;
         *request.uri_mut() = self.to.target.clone();
@@ -334,7 +337,8 @@ mod tests {
         let endpoint = Endpoint { tls: false, host: "127.0.0.1".to_owned(), port };
         let to = Checked { endpoint, target: "/x".parse().unwrap(), headers: http::HeaderMap::new() };
         let counters = Counters::default();
-        let put = Put { source, range: 0..len, crc, to, fresh: true, counters: counters.clone() };
+        let pace = Pace::free();
+        let put = Put { source, range: 0..len, crc, to, fresh: true, pace, counters: counters.clone() };
         let addresses = crate::AddressPolicy { server_is_loopback: true, ..Default::default() };
         let dialer = Dialer {
             tls: crate::tls::client_config(None).unwrap(),

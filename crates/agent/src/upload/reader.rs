@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::platform;
+use crate::upload::pace::Pace;
 
 /// Bytes read at once: large enough that a system call costs little, small enough for 16 of them in memory.
 pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
@@ -152,7 +153,7 @@ impl BodyEnd {
 /// A part on its way: the second reading. Where a disk is slow the next chunk is read while the last one is sent.
 ///
 /// The last chunk is only given away when everything hashes as it did the first time, so that other bytes are never a
-/// whole part.
+/// whole part. What was read leaves in pieces, as the pace allows.
 pub(crate) struct PartBody {
     source: Arc<Source>,
     rest: Range<u64>,
@@ -160,6 +161,10 @@ pub(crate) struct PartBody {
     crc: Digest,
     state: State,
     end: Arc<BodyEnd>,
+    /// Read, and not given away yet.
+    unsent: Bytes,
+    pace: Arc<Pace>,
+    taking: Option<Pin<Box<dyn Future<Output = u64> + Send>>>,
 }
 
 /// Where the next chunk is.
@@ -174,10 +179,25 @@ enum State {
 
 impl PartBody {
     /// Starts to read `range`, which hashed to `expected`.
-    pub(crate) fn new(source: Arc<Source>, range: Range<u64>, expected: Crc64) -> (Self, Arc<BodyEnd>) {
+    pub(crate) fn new(
+        source: Arc<Source>,
+        range: Range<u64>,
+        expected: Crc64,
+        pace: Arc<Pace>,
+    ) -> (Self, Arc<BodyEnd>) {
         let end = Arc::new(BodyEnd::default());
-        let crc = Digest::new(CrcAlgorithm::Crc64Nvme);
-        (Self { source, rest: range, expected, crc, state: State::Next, end: Arc::clone(&end) }, end)
+        let body = Self {
+            source,
+            rest: range,
+            expected,
+            crc: Digest::new(CrcAlgorithm::Crc64Nvme),
+            state: State::Next,
+            end: Arc::clone(&end),
+            unsent: Bytes::new(),
+            pace,
+            taking: None,
+        };
+        (body, end)
     }
 
     fn read_from_disk(&mut self) {
@@ -214,6 +234,19 @@ impl PartBody {
         if Crc64(self.crc.finalize()) == self.expected { Ok(()) } else { Err(ReadError::Changed) }
     }
 
+    /// Gives how much of what is unsent may leave now.
+    fn poll_pace(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        let unsent = self.unsent.len();
+        if self.taking.is_none() && self.pace.is_free() {
+            return Poll::Ready(unsent);
+        }
+        let pace = &self.pace;
+        let taking = self.taking.get_or_insert_with(|| Box::pin(Arc::clone(pace).take(unsent as u64)));
+        let taken = ready!(taking.as_mut().poll(cx));
+        self.taking = None;
+        Poll::Ready(usize::try_from(taken).unwrap_or(unsent).min(unsent))
+    }
+
     fn ended(&mut self, end: Result<(), ReadError>) {
         self.state = State::Ended;
         let _ = self.end.0.set(end);
@@ -231,18 +264,22 @@ impl Body for PartBody {
         if let State::Ended = self.state {
             return Poll::Ready(None);
         }
-        let read = ready!(self.poll_chunk(cx));
-        let chunk = match read.and_then(|chunk| self.accept(&chunk).map(|()| chunk)) {
-            Ok(chunk) => chunk,
-            Err(error) => {
-                self.ended(Err(error.clone()));
-                return Poll::Ready(Some(Err(error)));
+        if self.unsent.is_empty() {
+            let read = ready!(self.poll_chunk(cx));
+            match read.and_then(|chunk| self.accept(&chunk).map(|()| chunk)) {
+                Ok(chunk) => self.unsent = Bytes::from_owner(chunk),
+                Err(error) => {
+                    self.ended(Err(error.clone()));
+                    return Poll::Ready(Some(Err(error)));
+                }
             }
-        };
-        if self.rest.is_empty() {
+        }
+        let may_leave = ready!(self.poll_pace(cx));
+        let piece = self.unsent.split_to(may_leave);
+        if self.rest.is_empty() && self.unsent.is_empty() {
             self.ended(Ok(()));
         }
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(chunk)))))
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -250,7 +287,7 @@ impl Body for PartBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.end - self.rest.start)
+        SizeHint::with_exact(self.rest.end - self.rest.start + self.unsent.len() as u64)
     }
 }
 
@@ -306,7 +343,7 @@ mod tests {
         let source = source(&bytes);
         let range = 100..(CHUNK_BYTES as u64 * 5);
         let sums = hash(&source, range.clone(), false).unwrap();
-        let (body, end) = PartBody::new(Arc::clone(&source), range, sums.crc64nvme);
+        let (body, end) = PartBody::new(Arc::clone(&source), range, sums.crc64nvme, Pace::free());
         assert_eq!(body.size_hint().exact(), Some(CHUNK_BYTES as u64 * 5 - 100));
         assert_eq!(read_all(body).await.unwrap(), &bytes[100..CHUNK_BYTES * 5]);
         assert!(end.is_whole());
@@ -318,11 +355,11 @@ mod tests {
         let source = source(&[7; 1000]);
         let sums = hash(&source, 0..1000, false).unwrap();
         platform_write(&source, 999, 8);
-        let (body, end) = PartBody::new(Arc::clone(&source), 0..1000, sums.crc64nvme);
+        let (body, end) = PartBody::new(Arc::clone(&source), 0..1000, sums.crc64nvme, Pace::free());
         assert!(matches!(read_all(body).await, Err(ReadError::Changed)));
         assert!(matches!(end.error(), Some(ReadError::Changed)));
         source.file.set_len(10).unwrap();
-        let (body, _end) = PartBody::new(Arc::clone(&source), 0..1000, sums.crc64nvme);
+        let (body, _end) = PartBody::new(Arc::clone(&source), 0..1000, sums.crc64nvme, Pace::free());
         assert!(matches!(read_all(body).await, Err(ReadError::Changed)));
         assert!(matches!(hash(&source, 0..1000, false), Err(ReadError::Changed)));
     }

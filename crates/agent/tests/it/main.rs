@@ -3,6 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names the messages that it waits for")]
 
 mod links;
+mod rates;
 mod support;
 mod tls;
 mod uploads;

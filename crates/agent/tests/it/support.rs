@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use hoist_agent::{AddressPolicy, AgentError, Config, Proxies, Roots, ServerUrl, TokenSource};
-use hoist_wire::to_agent::{Accept, Answer, Encoding, Fetch, Forget, Grant, PartAnswer, Parts, Welcome};
+use hoist_wire::to_agent::{
+    Accept, Answer, Encoding, Fetch, Forget, Grant, Pace, PartAnswer, Parts, Welcome,
+};
 use hoist_wire::{
     Attempt, Batch, ChecksumKind, DownloadId, LinkSeq, OnChange, Outcome, PartNumber, Sealed, Timestamp,
     ToAgent, ToServer,
@@ -108,6 +110,11 @@ impl Link {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
+    /// Gives the next frame of any kind.
+    pub(crate) async fn frame(&mut self) -> Message {
+        soon("a frame", self.socket.next()).await.unwrap().unwrap()
+    }
+
     /// Gives the next message, progress too; none at the end of the link.
     pub(crate) async fn hear_any(&mut self) -> Option<ToServer> {
         loop {
@@ -136,6 +143,7 @@ impl Link {
             attempt: job.attempt,
             path: job.path.clone(),
             on_change: job.on_change,
+            max_rate_bytes_per_sec: job.max_rate,
         }))
         .await;
     }
@@ -167,6 +175,11 @@ impl Link {
             parts: Batch::from(part),
         }))
         .await;
+    }
+
+    pub(crate) async fn pace(&mut self, job: &Job, max_rate_bytes_per_sec: Option<u64>) {
+        let (download_id, attempt) = (job.id, job.attempt);
+        self.say(ToAgent::Pace(Pace { download_id, attempt, max_rate_bytes_per_sec })).await;
     }
 
     pub(crate) async fn forget(&mut self, job: &Job) {
@@ -202,6 +215,7 @@ pub(crate) struct Job {
     pub(crate) attempt: Attempt,
     pub(crate) path: Option<String>,
     pub(crate) on_change: OnChange,
+    pub(crate) max_rate: Option<u64>,
 }
 
 impl Job {
@@ -211,6 +225,7 @@ impl Job {
             attempt: Attempt(1),
             path: Some(path.to_owned()),
             on_change: OnChange::Restart,
+            max_rate: None,
         }
     }
 }
@@ -414,6 +429,7 @@ fn config(server: SocketAddr, root: &Path) -> Config {
         roots: Roots::new(&[root.to_owned()], None, None).unwrap(),
         slots: 2,
         max_parts_in_flight: 4,
+        max_rate: None,
         extra_ca_file: None,
         addresses: AddressPolicy { server_is_loopback: true, ..AddressPolicy::default() },
         proxies: Proxies::none(),

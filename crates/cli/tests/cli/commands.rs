@@ -25,7 +25,7 @@ async fn a_download_is_asked_for_and_waited_for() {
     .await;
     let args =
         ["download", "--client-id=restaurant-1", "--file-path", "/data/report.bin", "--metadata", "k=v=w"];
-    let more = ["--ttl", "2d", "--on-change=prefix", "--allow-unknown"];
+    let more = ["--ttl", "2d", "--on-change=prefix", "--allow-unknown", "--max-rate=2Mbit"];
     let output = run(folder.path(), &server.url, &[&args[..], &more].concat()).await;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
@@ -43,7 +43,7 @@ async fn a_download_is_asked_for_and_waited_for() {
     assert_eq!(
         serde_json::from_str::<Value>(&asked.body).unwrap(),
         json!({ "file_path": "/data/report.bin", "metadata": { "k": "v=w" }, "ttl_secs": 172_800,
-                "on_change": "prefix", "allow_unknown": true })
+                "on_change": "prefix", "allow_unknown": true, "max_rate_bytes_per_sec": 250_000 })
     );
 }
 
@@ -106,6 +106,38 @@ async fn a_lost_answer_is_asked_for_again_with_the_same_key() {
     let args = ["download", "restaurant-1", "--no-wait", "--idempotency-key", "nightly-7"];
     run(folder.path(), &server.url, &args).await;
     assert_eq!(server.asked()[3].header("idempotency-key"), Some("nightly-7"));
+}
+
+#[tokio::test]
+async fn a_limit_is_set_lifted_and_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Fake::start(|asked, before| {
+        let mut uploading = download("uploading");
+        let change = serde_json::from_str::<Value>(&asked.body).unwrap_or_default();
+        uploading["max_rate_bytes_per_sec"] = change["max_rate_bytes_per_sec"].clone();
+        match before {
+            // Said twice it is said once, so it is said again where no answer comes.
+            0 => problem(503, "store_unavailable"),
+            _ => answer(200, &uploading),
+        }
+    })
+    .await;
+    let output = run(folder.path(), &server.url, &["limit", ID, "500KB"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.starts_with(&format!("{ID} uploading: sending; limited to 488.2 KiB/s; ")), "{text}");
+    let output = run(folder.path(), &server.url, &["limit", ID, "none"]).await;
+    assert!(!stdout(&output).contains("limited"));
+    let asked = server.asked();
+    assert!(asked.iter().all(|asked| asked.line == format!("PATCH /downloads/{ID}")), "{asked:?}");
+    let bodies: Vec<Value> = asked.iter().map(|asked| serde_json::from_str(&asked.body).unwrap()).collect();
+    let rates = [json!(500_000), json!(500_000), json!(null)];
+    assert_eq!(bodies, rates.map(|rate| json!({ "max_rate_bytes_per_sec": rate })));
+    for bad in ["fast", "1KB", ""] {
+        let output = run(folder.path(), &server.url, &["limit", ID, bad]).await;
+        assert_eq!(output.status.code(), Some(2), "{bad:?}");
+    }
+    assert_eq!(server.asked().len(), 3);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod promise_1_no_false_success;
 mod promise_2_no_false_failure;
 mod promise_9_one_writer;
 mod queue;
+mod rates;
 mod rclone;
 mod rest;
 mod restarts;

@@ -5,6 +5,7 @@
 
 mod agent;
 mod effects;
+mod pace;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -280,6 +281,9 @@ impl Driver {
             Letter::Cancel { operator, reply } => {
                 let answer = self.happen(record, Event::Cancel { operator }).await;
                 let _ = reply.send(answer);
+            }
+            Letter::Pace { max_rate_bytes_per_sec, reply } => {
+                let _ = reply.send(self.pace(record, max_rate_bytes_per_sec).await);
             }
             Letter::Sweep => {
                 let completing = record.life.state == State::Completing;

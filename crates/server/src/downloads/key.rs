@@ -97,6 +97,7 @@ mod tests {
             write_token: String::from("token"),
             metadata: BTreeMap::new(),
             requested_by: String::from("ops"),
+            max_rate_bytes_per_sec: None,
             stored_bytes: 0,
             created_at: now,
             started_at: None,

@@ -89,6 +89,13 @@ pub enum Letter {
         /// Gets the answer.
         reply: oneshot::Sender<Result<(), Rejection>>,
     },
+    /// An operator changes how fast it may go.
+    Pace {
+        /// Most bytes a second; none for no limit.
+        max_rate_bytes_per_sec: Option<u64>,
+        /// Gets the answer.
+        reply: oneshot::Sender<Result<(), Rejection>>,
+    },
     /// The deadline may have passed, or it was left completing: look.
     Sweep,
 }
@@ -242,6 +249,20 @@ impl Downloads {
     pub async fn cancel(self: &Arc<Self>, id: DownloadId, operator: String) -> Option<Result<(), Rejection>> {
         let (reply, answer) = oneshot::channel();
         self.drive(id, Letter::Cancel { operator, reply }).await;
+        answer.await.ok()
+    }
+
+    /// Changes how fast a download may go, whatever its agent does just now.
+    ///
+    /// # Errors
+    /// The [`Rejection`] that says why not; none when the server stops meanwhile.
+    pub async fn pace(
+        self: &Arc<Self>,
+        id: DownloadId,
+        max_rate_bytes_per_sec: Option<u64>,
+    ) -> Option<Result<(), Rejection>> {
+        let (reply, answer) = oneshot::channel();
+        self.drive(id, Letter::Pace { max_rate_bytes_per_sec, reply }).await;
         answer.await.ok()
     }
 

@@ -61,6 +61,7 @@ impl From<View<'_>> for Download {
             sent_bytes: read(|live| &live.sent_bytes).unwrap_or(0).max(stored_bytes),
             stored_bytes,
             rate_bytes_per_sec: read(|live| &live.rate),
+            max_rate_bytes_per_sec: record.max_rate_bytes_per_sec,
             bucket: view.bucket.to_owned(),
             object_key: record.object_key.clone(),
             checksum_crc64nvme: life.crc64nvme.map(|crc| crc.to_string()),

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hoist_engine::life::Rejection;
-use hoist_wire::rest::{Download, DownloadPage, DownloadRequest, Scope};
+use hoist_wire::rest::{Download, DownloadChange, DownloadPage, DownloadRequest, Scope};
 use hoist_wire::{ClientId, DownloadId, ErrorCode};
 use serde::Deserialize;
 
@@ -119,6 +119,42 @@ pub(super) async fn cancel(pages: State, id: InPath, headers: HeaderMap) -> Resu
         }
         Some(Err(Rejection::Stale | Rejection::Unexpected | Rejection::NotYet)) | None => {
             Err(Problem::new(ErrorCode::NotReady, "the server is stopping: nothing was cancelled, try again"))
+        }
+    }
+}
+
+/// Changes how fast a download may go, in every state but the final ones.
+pub(super) async fn change(
+    pages: State,
+    id: InPath,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Download>, Problem> {
+    let operator = admit(&pages, &headers, Scope::Download)?;
+    let id = doors::download_id(id)?;
+    let body = doors::whole(body)?;
+    let DownloadChange { max_rate_bytes_per_sec } = doors::json(&headers, &body)?;
+    request::check_rate(max_rate_bytes_per_sec)?;
+    record(&pages, id).await?;
+    match pages.downloads.pace(id, max_rate_bytes_per_sec).await {
+        Some(Ok(())) => {
+            tracing::info!(download_id = %id, ?max_rate_bytes_per_sec, by = operator.name, "download paced");
+            show(&pages, id).await.map(Json)
+        }
+        Some(Err(Rejection::Final)) => {
+            let state = record(&pages, id).await?.life.state;
+            let detail = format!("download {id} is {state} already: nothing of it is sent any more");
+            Err(Problem::new(ErrorCode::AlreadyFinal, detail))
+        }
+        Some(Err(
+            Rejection::AlreadyCancelled
+            | Rejection::TooLate
+            | Rejection::Stale
+            | Rejection::Unexpected
+            | Rejection::NotYet,
+        ))
+        | None => {
+            Err(Problem::new(ErrorCode::NotReady, "the server is stopping: nothing was changed, try again"))
         }
     }
 }

@@ -66,7 +66,7 @@ pub fn router(pages: Arc<Pages>) -> Router {
         .route("/status/{client_id}", get(clients::status))
         .route("/clients", get(clients::list))
         .route("/downloads", get(downloads::list))
-        .route("/downloads/{id}", get(downloads::one).delete(downloads::cancel))
+        .route("/downloads/{id}", get(downloads::one).patch(downloads::change).delete(downloads::cancel))
         .route("/downloads/{id}/file", get(downloads::file))
         .route("/tokens", post(tokens::make))
         .route("/health", get(probes::health))

@@ -111,6 +111,7 @@ pub(super) async fn index() -> &'static str {
      GET    /clients                        all clients\n\
      GET    /downloads                      all downloads\n\
      GET    /downloads/{id}                 one download\n\
+     PATCH  /downloads/{id}                 change how fast it may go\n\
      DELETE /downloads/{id}                 cancel it\n\
      GET    /downloads/{id}/file            the file, once it is completed\n\
      POST   /tokens                         make a token\n\

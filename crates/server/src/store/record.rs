@@ -30,6 +30,8 @@ pub struct Record {
     pub metadata: BTreeMap<String, String>,
     /// Who asked.
     pub requested_by: String,
+    /// Most bytes a second that the operator allows; none for no limit. It moves nothing in `life`.
+    pub max_rate_bytes_per_sec: Option<u64>,
     /// Bytes that storage had confirmed when the parts were last flushed.
     pub stored_bytes: u64,
     /// When it was asked for.

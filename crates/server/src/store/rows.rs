@@ -105,6 +105,7 @@ pub(super) fn record(row: &SqliteRow) -> Result<Record, StoreError> {
         metadata: serde_json::from_str(&metadata)
             .map_err(|_| StoreError::Corrupt { what: "metadata", value: metadata })?,
         requested_by: columns.text("requested_by")?,
+        max_rate_bytes_per_sec: columns.maybe_number("max_rate_bytes_per_sec")?,
         stored_bytes: columns.number("stored_bytes")?,
         created_at: columns.time("created_at")?,
         started_at: columns.maybe_time("started_at")?,

@@ -152,6 +152,7 @@ impl Ctx {
             write_token: random_id(&*self.clock),
             metadata: BTreeMap::new(),
             requested_by: String::from("test"),
+            max_rate_bytes_per_sec: None,
             stored_bytes: 0,
             created_at: now,
             started_at: None,

@@ -8,4 +8,5 @@ mod clones;
 mod ctx;
 mod late;
 mod links;
+mod rates;
 mod settling;

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use hoist_wire::claims::Claims;
 use hoist_wire::rest::{
-    Client, ClientPage, ClientStatus, CloneRole, CloneSuspect, Download, DownloadError, DownloadPage,
-    DownloadRequest, Problem, Scope, TokenKind, TokenReply, TokenRequest,
+    Client, ClientPage, ClientStatus, CloneRole, CloneSuspect, Download, DownloadChange, DownloadError,
+    DownloadPage, DownloadRequest, Problem, Scope, TokenKind, TokenReply, TokenRequest,
 };
 use hoist_wire::to_agent::{
-    Accept, Answer, Encoding, Fetch, Forget, Goodbye, GoodbyeReason, Grant, PartAnswer, Parts, Renew, Wait,
-    Welcome,
+    Accept, Answer, Encoding, Fetch, Forget, Goodbye, GoodbyeReason, Grant, Pace, PartAnswer, Parts, Renew,
+    Wait, Welcome,
 };
 use hoist_wire::to_server::{
     Busy, Finished, Forgotten, Hello, Identity, Offer, PartsReady, Progress, ReadyPart, Receipt, Receipts,
@@ -157,7 +157,16 @@ fn receipts() -> Receipts {
 /// Every message to an agent, at least one of each kind.
 pub(crate) fn to_agent() -> Vec<(&'static str, ToAgent)> {
     let (download_id, attempt) = (id(), ATTEMPT);
-    let fetch = Fetch { download_id, attempt, path: Some(text(PATH)), on_change: OnChange::Restart };
+    let fetch = Fetch {
+        download_id,
+        attempt,
+        path: Some(text(PATH)),
+        on_change: OnChange::Restart,
+        max_rate_bytes_per_sec: None,
+    };
+    let max_rate_bytes_per_sec = Some(250_000);
+    let paced = Fetch { max_rate_bytes_per_sec, ..fetch.clone() };
+    let pace = Pace { download_id, attempt, max_rate_bytes_per_sec };
     let default = Fetch { path: None, on_change: OnChange::Prefix, ..fetch.clone() };
     let welcome = Welcome { link: LinkSeq(7), server_time: Timestamp(NOON + 123), ping_interval_secs: 15 };
     let accept = Accept {
@@ -177,8 +186,11 @@ pub(crate) fn to_agent() -> Vec<(&'static str, ToAgent)> {
         ("welcome", ToAgent::Welcome(welcome)),
         ("fetch", ToAgent::Fetch(fetch)),
         ("fetch_default", ToAgent::Fetch(default)),
+        ("fetch_paced", ToAgent::Fetch(paced)),
         ("accept", ToAgent::Accept(accept)),
         ("parts", ToAgent::Parts(parts())),
+        ("pace", ToAgent::Pace(pace)),
+        ("pace_free", ToAgent::Pace(Pace { max_rate_bytes_per_sec: None, ..pace })),
         ("forget", ToAgent::Forget(Forget { download_id, attempt, outcome: Outcome::Cancelled })),
         ("renew", ToAgent::Renew(Renew { token, expires_at: at(90 * 24 * 3600) })),
         ("goodbye", ToAgent::Goodbye(goodbye)),
@@ -209,8 +221,21 @@ pub(crate) fn download_request() -> DownloadRequest {
         metadata: BTreeMap::from([(text("ticket"), text("4711"))]),
         ttl_secs: Some(172_800),
         on_change: Some(OnChange::Fail),
+        max_rate_bytes_per_sec: None,
         allow_unknown: true,
     }
+}
+
+pub(crate) fn download_request_paced() -> DownloadRequest {
+    DownloadRequest { max_rate_bytes_per_sec: Some(250_000), ..DownloadRequest::default() }
+}
+
+pub(crate) fn download_change() -> DownloadChange {
+    DownloadChange { max_rate_bytes_per_sec: Some(250_000) }
+}
+
+pub(crate) fn download_change_free() -> DownloadChange {
+    DownloadChange { max_rate_bytes_per_sec: None }
 }
 
 pub(crate) fn queued() -> Download {
@@ -230,6 +255,7 @@ pub(crate) fn queued() -> Download {
         sent_bytes: 0,
         stored_bytes: 0,
         rate_bytes_per_sec: None,
+        max_rate_bytes_per_sec: None,
         bucket: text("files"),
         object_key: None,
         checksum_crc64nvme: None,
@@ -243,6 +269,10 @@ pub(crate) fn queued() -> Download {
         updated_at: at(0),
         finished_at: None,
     }
+}
+
+pub(crate) fn paced() -> Download {
+    Download { max_rate_bytes_per_sec: Some(250_000), ..queued() }
 }
 
 fn ended(state: State, path: &str, attempt: u32, after_secs: i64) -> Download {

@@ -51,6 +51,7 @@ fn agent_kind(message: &ToAgent) -> &'static str {
         ToAgent::Fetch(_) => "fetch",
         ToAgent::Accept(_) => "accept",
         ToAgent::Parts(_) => "parts",
+        ToAgent::Pace(_) => "pace",
         ToAgent::Forget(_) => "forget",
         ToAgent::Renew(_) => "renew",
         ToAgent::Goodbye(_) => "goodbye",
@@ -95,19 +96,23 @@ fn each_message_to_an_agent_is_pinned() {
     assert_eq!(in_order(messages.iter().map(|(_, m)| agent_kind(m))), ToAgent::KINDS);
 }
 
-const REST: [&str; 16] = [
+const REST: [&str; 20] = [
     "claims.agent",
     "claims.operator",
     "rest.client",
     "rest.client_cloned",
     "rest.client_page",
     "rest.client_status",
+    "rest.download_change",
+    "rest.download_change_free",
     "rest.download_completed",
     "rest.download_failed",
     "rest.download_page",
+    "rest.download_paced",
     "rest.download_queued",
     "rest.download_request",
     "rest.download_request_empty",
+    "rest.download_request_paced",
     "rest.problem",
     "rest.token_reply",
     "rest.token_request",
@@ -123,11 +128,15 @@ fn what_rest_says_is_pinned() {
     check("rest.client_page", &expected::client_page());
     check("rest.client_status", &expected::client_status());
     check("rest.download_completed", &expected::completed());
+    check("rest.download_change", &expected::download_change());
+    check("rest.download_change_free", &expected::download_change_free());
     check("rest.download_failed", &expected::failed());
     check("rest.download_page", &expected::download_page());
+    check("rest.download_paced", &expected::paced());
     check("rest.download_queued", &expected::queued());
     check("rest.download_request", &expected::download_request());
     check("rest.download_request_empty", &hoist_wire::rest::DownloadRequest::default());
+    check("rest.download_request_paced", &expected::download_request_paced());
     check("rest.problem", &expected::problem());
     check("rest.token_reply", &expected::token_reply());
     check("rest.token_request", &expected::token_request());

@@ -45,6 +45,10 @@ fn unknown_fields_are_ignored() {
 #[test]
 fn a_misspelt_field_of_a_request_is_an_error() {
     assert!(serde_json::from_str::<DownloadRequest>(r#"{"file_paht":"/x"}"#).is_err());
+    // What is to change must be said: an empty change would quietly lift the limit.
+    for change in ["{}", r#"{"max_rate":5}"#, r#"{"max_rate_bytes_per_sec":-1}"#] {
+        assert!(serde_json::from_str::<hoist_wire::rest::DownloadChange>(change).is_err(), "{change}");
+    }
     assert!(
         serde_json::from_str::<hoist_wire::rest::TokenRequest>(r#"{"kind":"client","subject":"r","ttl":5}"#)
             .is_err()

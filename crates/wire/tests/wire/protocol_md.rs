@@ -78,6 +78,7 @@ fn each_limit_stands_there_with_its_number() {
         ("MAX_METADATA_BYTES", size(MAX_METADATA_BYTES)),
         ("MAX_OPERATOR_METADATA_BYTES", size(MAX_OPERATOR_METADATA_BYTES)),
         ("MAX_REST_BODY_BYTES", size(MAX_REST_BODY_BYTES)),
+        ("MIN_RATE_BYTES_PER_SEC", MIN_RATE_BYTES_PER_SEC),
         ("PING_INTERVAL_SECS", u64::from(PING_INTERVAL_SECS)),
         ("LINK_SILENCE_SECS", u64::from(LINK_SILENCE_SECS)),
         ("PARTS_ANSWER_SECS", u64::from(PARTS_ANSWER_SECS)),

@@ -1,8 +1,8 @@
 //! Whatever is said is heard as it was said.
 
 use hoist_wire::to_agent::{
-    Accept, Answer, Encoding, Fetch, Forget, Goodbye, GoodbyeReason, Grant, PartAnswer, Parts, Renew, Wait,
-    Welcome,
+    Accept, Answer, Encoding, Fetch, Forget, Goodbye, GoodbyeReason, Grant, Pace, PartAnswer, Parts, Renew,
+    Wait, Welcome,
 };
 use hoist_wire::to_server::{
     Busy, Finished, Forgotten, Hello, Identity, Offer, PartsReady, Progress, ReadyPart, Receipt, Receipts,
@@ -145,9 +145,14 @@ fn about_a_download() -> impl Strategy<Value = ToAgent> {
     let checksum = select(vec![ChecksumKind::Crc64nvme, ChecksumKind::PartMd5, ChecksumKind::Unproven]);
     let part = (number(), answer()).prop_map(|(number, answer)| PartAnswer { number, answer });
     prop_oneof![
-        (busy(), option::of(text()), select(OnChange::ALL)).prop_map(
-            |(Busy { download_id, attempt }, path, on_change)| {
-                ToAgent::Fetch(Fetch { download_id, attempt, path, on_change })
+        (busy(), option::of(text()), select(OnChange::ALL), option::of(any::<u64>())).prop_map(
+            |(Busy { download_id, attempt }, path, on_change, max_rate_bytes_per_sec)| {
+                ToAgent::Fetch(Fetch { download_id, attempt, path, on_change, max_rate_bytes_per_sec })
+            }
+        ),
+        (busy(), option::of(any::<u64>())).prop_map(
+            |(Busy { download_id, attempt }, max_rate_bytes_per_sec)| {
+                ToAgent::Pace(Pace { download_id, attempt, max_rate_bytes_per_sec })
             }
         ),
         (busy(), any::<u64>(), checksum).prop_map(

@@ -92,6 +92,7 @@ impl Driver {
             attempt: record.life.attempt,
             path: record.file_path.clone(),
             on_change: record.life.on_change,
+            max_rate_bytes_per_sec: record.max_rate_bytes_per_sec,
         }));
     }
 

@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use hoist_engine::life::Life;
 use hoist_wire::limits::{MAX_OPERATOR_METADATA_BYTES, MAX_PATH_BYTES, MAX_TTL_SECS};
 use hoist_wire::rest::DownloadRequest;
-use hoist_wire::{ClientId, ErrorCode, OnChange};
+use hoist_wire::{ClientId, ErrorCode, OnChange, duration};
 use sha2::{Digest, Sha256};
 
 use crate::clock::{download_id, random_id};
@@ -37,12 +37,22 @@ pub(super) fn record(
         write_token: random_id(&*pages.world),
         metadata: asked.metadata,
         requested_by: operator.name,
+        max_rate_bytes_per_sec: asked.max_rate_bytes_per_sec,
         stored_bytes: 0,
         created_at: now,
         started_at: None,
         updated_at: now,
         finished_at: None,
     }
+}
+
+/// Checks a rate that was asked for.
+pub(super) fn check_rate(asked: Option<u64>) -> Result<(), Problem> {
+    let wrong = |rate, error| {
+        let detail = format!("max_rate_bytes_per_sec={rate} is not allowed: {error}");
+        Problem::new(ErrorCode::InvalidRequest, detail)
+    };
+    asked.map_or(Ok(()), |rate| duration::check_rate(rate).map(drop).map_err(|error| wrong(rate, error)))
 }
 
 /// Checks a request.
@@ -61,6 +71,7 @@ pub(super) fn check(asked: &DownloadRequest) -> Result<(), Problem> {
             ));
         }
     }
+    check_rate(asked.max_rate_bytes_per_sec)?;
     match asked.ttl_secs {
         None | Some(1..=MAX_TTL_SECS) => check_metadata(&asked.metadata),
         Some(ttl) => {
@@ -128,6 +139,9 @@ mod tests {
             format!(r#"{{"file_path": "{}"}}"#, "x".repeat(4096)),
             r#"{"ttl_secs": 0}"#.to_owned(),
             r#"{"ttl_secs": 99999999999}"#.to_owned(),
+            r#"{"max_rate_bytes_per_sec": 0}"#.to_owned(),
+            r#"{"max_rate_bytes_per_sec": 1023}"#.to_owned(),
+            r#"{"max_rate_bytes_per_sec": 18446744073709551615}"#.to_owned(),
             r#"{"metadata": {"Day": "x"}}"#.to_owned(),
             r#"{"metadata": {"hoist-write-token": "x"}}"#.to_owned(),
             format!(r#"{{"metadata": {{"day": "{}"}}}}"#, "x".repeat(1024)),

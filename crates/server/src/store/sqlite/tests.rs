@@ -26,6 +26,7 @@ fn record(state: State) -> Record {
         write_token: String::from("token"),
         metadata: BTreeMap::new(),
         requested_by: String::from("ops"),
+        max_rate_bytes_per_sec: None,
         stored_bytes: 0,
         created_at: now,
         started_at: None,
