@@ -75,6 +75,7 @@ impl ScriptedAgent {
             facts: BTreeMap::new(),
             slots,
             busy,
+            on_change: None,
         };
         agent.say(&ToServer::Hello(hello)).await;
         match agent.hear().await {

@@ -49,6 +49,8 @@ pub(crate) struct Site {
     pub(crate) dialer: Dialer,
     pub(crate) roots: Roots,
     pub(crate) max_parts_in_flight: usize,
+    /// What the site wants when a file changes, where the request does not say.
+    pub(crate) on_change: Option<OnChange>,
 }
 
 /// What the owner tells an attempt.

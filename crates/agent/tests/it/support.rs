@@ -414,6 +414,7 @@ fn config(server: SocketAddr, root: &Path) -> Config {
         roots: Roots::new(&[root.to_owned()], None, None).unwrap(),
         slots: 2,
         max_parts_in_flight: 4,
+        on_change: None,
         extra_ca_file: None,
         addresses: AddressPolicy { server_is_loopback: true, ..AddressPolicy::default() },
         proxies: Proxies::none(),

@@ -247,7 +247,8 @@ impl Driver {
             Letter::Dispatch { link, continues } => {
                 let before = self.link.replace(Arc::clone(&link));
                 let event = Event::Dispatch { link: link.seq, continues };
-                if let Err(rejection) = self.happen(record, event).await {
+                let choose = |record: &mut Record| record.life.choose(link.on_change);
+                if let Err(rejection) = self.happen_with(record, event, choose).await {
                     tracing::debug!(download_id = %self.id, %rejection, "not dispatched");
                     self.link = before;
                     if continues.is_some() && rejection != Rejection::Stale {

@@ -416,16 +416,18 @@ const OVERDUE: &str =
 const INSERT_RECORD: &str = "insert into downloads (id, client_id, version, state, reason_code, reason_message, \
      reason_since, next_at, attempt, link, changed_passes, on_change, expires_at, size_bytes, part_size_bytes, checksum, \
      crc64nvme, absent_since, proof, error_code, error_message, file_path, found_path, file_name, modified_ms, \
-     object_key, write_token, metadata, requested_by, stored_bytes, created_at, started_at, updated_at, finished_at, is_open) \
+     object_key, write_token, metadata, requested_by, stored_bytes, created_at, started_at, updated_at, finished_at, is_open, \
+     site_chooses) \
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, \
-     $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35)";
+     $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)";
 
 const UPDATE_RECORD: &str = "update downloads set version = version + 1, client_id = $2, state = $4, reason_code = $5, \
      reason_message = $6, reason_since = $7, next_at = $8, attempt = $9, link = $10, changed_passes = $11, \
      on_change = $12, expires_at = $13, size_bytes = $14, part_size_bytes = $15, checksum = $16, crc64nvme = $17, \
      absent_since = $18, proof = $19, error_code = $20, error_message = $21, file_path = $22, found_path = $23, \
      file_name = $24, modified_ms = $25, object_key = $26, write_token = $27, metadata = $28, requested_by = $29, \
-     stored_bytes = $30, created_at = $31, started_at = $32, updated_at = $33, finished_at = $34, is_open = $35 \
+     stored_bytes = $30, created_at = $31, started_at = $32, updated_at = $33, finished_at = $34, is_open = $35, \
+     site_chooses = $36 \
      where id = $1 and version = $3";
 
 fn bind_record<'q>(query: SqliteQuery<'q>, record: &'q Record) -> SqliteQuery<'q> {
@@ -469,6 +471,7 @@ fn bind_record<'q>(query: SqliteQuery<'q>, record: &'q Record) -> SqliteQuery<'q
         .bind(record.updated_at.0)
         .bind(record.finished_at.map(|time| time.0))
         .bind(i64::from(!life.state.is_final()))
+        .bind(i64::from(life.site_chooses))
 }
 
 /// Finds the download of an earlier request with the same key.

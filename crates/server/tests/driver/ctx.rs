@@ -226,6 +226,7 @@ impl Server {
             facts: BTreeMap::new(),
             slots,
             busy,
+            on_change: None,
         };
         agent.say(ToServer::Hello(hello)).await;
         assert!(matches!(agent.hear().await, ToAgent::Welcome(_)));
