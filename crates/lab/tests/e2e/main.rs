@@ -8,6 +8,7 @@ mod grants;
 mod happy;
 mod life;
 mod links;
+mod promise_4_never_mixes;
 mod queue;
 mod rest;
 mod restarts;
