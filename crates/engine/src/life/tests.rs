@@ -203,6 +203,19 @@ fn parts_in_an_upload_that_vanished_count_for_nothing() {
 }
 
 #[test]
+fn an_object_under_the_key_is_never_uploaded_over() {
+    let taken = Event::KeyTaken { attempt: Attempt(1) };
+    let offered = after(OnChange::Restart, &sending()[..2]);
+    let step = offered.step(taken.clone(), NOW).unwrap();
+    assert_eq!(step.life.attempt, Attempt(1), "nothing was sent yet");
+    assert_eq!(step.effects, [Effect::OpenUpload { at: NOW.plus_ms(1_000) }]);
+    let step = after(OnChange::Restart, &sending()).step(taken.clone(), NOW).unwrap();
+    assert_eq!((step.life.attempt, step.life.upload), (Attempt(2), None));
+    assert_eq!(step.effects, [Effect::Drop, Effect::Fetch]);
+    assert_eq!(completing().step(taken, NOW), Err(Rejection::Stale), "what completes has its key");
+}
+
+#[test]
 fn what_cannot_be_verified_by_the_deadline_is_unproven() {
     let life = completing();
     let late = life.expires_at;

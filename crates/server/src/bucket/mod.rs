@@ -277,6 +277,11 @@ pub trait Bucket: Send + Sync + std::fmt::Debug {
     /// Looks at an object; none where there is no such key.
     async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError>;
 
+    /// Tells whether an object stands under this key, whosoever it is.
+    async fn is_taken(&self, key: &str) -> Result<bool, BucketError> {
+        self.head(key).await.map(|head| head.is_some())
+    }
+
     /// Puts an empty object.
     async fn put_empty(
         &self,

@@ -72,6 +72,11 @@ impl FakeBucket {
         self.state().objects.len()
     }
 
+    /// Gives all objects by key.
+    pub(crate) fn all_objects(&self) -> BTreeMap<String, ObjectHead> {
+        self.state().objects.clone()
+    }
+
     /// Loses all uploads, as a lifecycle rule does.
     pub(crate) fn lose_uploads(&self) {
         self.state().uploads.clear();
@@ -224,6 +229,10 @@ impl Bucket for FakeBucket {
 
     async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError> {
         self.call("head", key, |state| Ok(state.objects.get(key).cloned())).await
+    }
+
+    async fn is_taken(&self, key: &str) -> Result<bool, BucketError> {
+        self.call("is_taken", key, |state| Ok(state.objects.contains_key(key))).await
     }
 
     async fn put_empty(&self, key: &str, meta: &ObjectMeta, _: ChecksumKind) -> Result<(), BucketError> {

@@ -6,4 +6,5 @@
 mod bucket;
 mod ctx;
 mod links;
+mod restored;
 mod settling;

@@ -70,7 +70,7 @@ impl Driver {
             // Its upload is being opened, and `accept` follows: beginning again would leave a second one behind.
             return;
         }
-        let key = object_key(&self.shop.key_prefix, record, &name);
+        let key = object_key(&self.shop.key_prefix, record, &name, None);
         let found = FoundFile { path, name, modified_ms };
         let outcome = self
             .happen_with(record, Event::Offered { by, size_bytes }, |record| {
