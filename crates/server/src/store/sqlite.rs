@@ -347,6 +347,12 @@ impl Store for SqliteStore {
             .transpose()
     }
 
+    async fn upload_keys(&self) -> Result<Vec<String>, StoreError> {
+        let select = query("select object_key from uploads where status <> 'gone'");
+        let rows = self.read_all("list the keys of uploads", select).await?;
+        rows.iter().map(|row| row.try_get("object_key").map_err(at("object_key"))).collect()
+    }
+
     async fn upload_unwanted(&self, upload_row: &str, now: Timestamp) -> Result<(), StoreError> {
         let update = query(
             "update uploads set status = 'aborting', next_check_at = $2 where upload_row = $1 \
