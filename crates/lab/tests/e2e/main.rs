@@ -9,6 +9,7 @@ mod happy;
 mod life;
 mod links;
 mod promise_4_never_mixes;
+mod promise_6_no_litter;
 mod queue;
 mod rest;
 mod restarts;

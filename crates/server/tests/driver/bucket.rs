@@ -22,6 +22,8 @@ pub(crate) enum Turn {
     Unclear,
     /// It is done, and the answer is lost.
     LoseReply,
+    /// It is done, and no answer comes while the caller lives.
+    NeverAnswer,
     /// It is done when the test lets it, by a permit.
     Wait(Arc<Semaphore>),
 }
@@ -99,6 +101,13 @@ impl FakeBucket {
         Some(etag)
     }
 
+    /// Has a PUT that was on its way at the abort succeed all the same.
+    pub(crate) fn revive(&self, grant: &Grant) {
+        let upload = grant.url.open().strip_prefix("fake:").and_then(|rest| rest.split_once(':')).unwrap().0;
+        let upload_again = Upload { key: String::from("late"), token: None, parts: BTreeMap::new() };
+        self.state().uploads.insert(upload.to_owned(), upload_again);
+    }
+
     /// Makes a call as it is scripted.
     async fn call<T>(
         &self,
@@ -117,6 +126,10 @@ impl FakeBucket {
             None => work(&mut self.state()),
             Some(Turn::Unclear) => Err(unclear()),
             Some(Turn::LoseReply) => work(&mut self.state()).and_then(|_| Err(unclear())),
+            Some(Turn::NeverAnswer) => {
+                let done = work(&mut self.state());
+                done.and(std::future::pending().await)
+            }
             Some(Turn::Wait(permits)) => {
                 permits.acquire().await.unwrap().forget();
                 work(&mut self.state())

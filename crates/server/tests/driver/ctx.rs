@@ -88,6 +88,11 @@ impl Ctx {
         Self { bucket: Arc::default(), store, clock: Arc::default(), database, _dir: dir }
     }
 
+    /// Gives the time of the test.
+    pub(crate) fn clock_now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Copies the database as it is now: the backup.
     pub(crate) async fn backup(&self) -> PathBuf {
         let to = self.database.with_file_name(format!("backup-{}.db", random_id(&*self.clock)));

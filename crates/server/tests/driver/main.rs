@@ -6,5 +6,6 @@
 mod bucket;
 mod ctx;
 mod links;
+mod litter;
 mod restored;
 mod settling;
