@@ -1,15 +1,14 @@
 //! Promise 6: each upload ends completed or aborted, and nothing that is not ours is touched.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
-use hoist_depot::{Depot, DepotConfig};
-use hoist_lab::s3::S3Server;
 use hoist_lab::site::sha256;
 use hoist_lab::{Scene, WITHIN, eventually};
 use hoist_wire::State;
 use serde_json::Value;
 use tokio::task::JoinSet;
+
+use crate::own_bucket::own_bucket;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -79,30 +78,10 @@ async fn pages_of_uploads_of_others_are_counted_and_left_alone() {
     scene.finish().await;
 }
 
-/// Starts a bucket that outlives whatever uses it.
-async fn bucket(dir: &Path) -> (Depot, S3Server) {
-    let depot = Depot::start(DepotConfig {
-        dir: dir.to_owned(),
-        bind: SocketAddr::from(([127, 0, 0, 1], 0)),
-        access_key: "lab".to_owned(),
-        secret_key: "the-secret-of-the-labs-bucket".to_owned().into(),
-        region: "us-east-1".to_owned(),
-    })
-    .await
-    .unwrap();
-    let place = S3Server {
-        endpoint: depot.endpoint_url(),
-        access_key: "lab".to_owned(),
-        secret_key: "the-secret-of-the-labs-bucket".to_owned(),
-        region: "us-east-1".to_owned(),
-    };
-    (depot, place)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_servers_on_one_bucket_and_prefix_do_not_touch_each_others_uploads() {
     let folder = tempfile::tempdir().unwrap();
-    let (_depot, place) = bucket(folder.path()).await;
+    let (_depot, place) = own_bucket(folder.path()).await;
     let ours = Scene::on(&place).proxied_for_agents().start().await;
     let mut theirs = Scene::on(&place).proxied_for_agents().start().await;
     // The same client, and the same file, on both.
