@@ -95,6 +95,18 @@ impl Storage {
         assert_eq!(reply.status, 200, "create {key:?}: {}", reply.text());
     }
 
+    /// Aborts the uploads under a key, as a lifecycle rule does, behind everybody's back.
+    ///
+    /// # Panics
+    /// If the server does not.
+    pub async fn lose_uploads_of(&self, key: &str) {
+        let text = self.ask(Method::GET, "", &[("prefix", key), ("uploads", "")], &[]).await.text();
+        for id in text.split("<UploadId>").skip(1).filter_map(|rest| rest.split_once("</UploadId>")) {
+            let reply = self.ask(Method::DELETE, key, &[("uploadId", id.0)], &[]).await;
+            assert_eq!(reply.status, 204, "abort {key:?}: {}", reply.text());
+        }
+    }
+
     /// Puts bytes to a grant, as an agent does: all of its headers, and the length that the bytes really have.
     ///
     /// A server may close the connection before it has read what it refuses; the status is then 0.

@@ -10,6 +10,7 @@ mod life;
 mod links;
 mod own_bucket;
 mod promise_4_never_mixes;
+mod promise_5_nothing_silent;
 mod promise_6_no_litter;
 mod queue;
 mod rest;

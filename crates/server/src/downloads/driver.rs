@@ -34,7 +34,7 @@ const FLUSH_AFTER: Duration = Duration::from_secs(2);
 const FLUSH_APART: Duration = Duration::from_millis(250);
 
 /// A live link that says nothing of its download for so long is asked again.
-const SILENCE: Duration = Duration::from_secs(90);
+pub(super) const SILENCE: Duration = Duration::from_secs(90);
 
 /// How soon a task that failed by a defect is tried again.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);

@@ -119,8 +119,10 @@ impl Driver {
             }
             Some(_) | None => (ReasonCode::Hashing, String::from("the client reads the file"), 60_000),
         };
+        // Before `accept` an agent has nothing to tell, and the server knows better why it waits.
+        let knows_nothing = self.opened.is_none() && matches!(code, ReasonCode::Hashing);
         let same = record.life.reason.as_ref().is_some_and(|reason| reason.code == code);
-        if same || self.reported.elapsed() < REPORT_EVERY {
+        if same || knows_nothing || self.reported.elapsed() < REPORT_EVERY {
             return;
         }
         self.reported = Instant::now();
