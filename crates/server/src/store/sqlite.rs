@@ -1,5 +1,7 @@
 //! The store on SQLite: one writer, several readers, WAL, and every commit flushed to the disk.
 
+mod idempotency;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{Row, Sqlite, SqliteConnection, query};
+use sqlx::{Row, Sqlite, query};
 
 use super::record::{
     Along, ClientFilter, ClientRow, DownloadFilter, Due, Idempotency, Inserted, Introduction, Record,
@@ -19,6 +21,7 @@ use super::record::{
 use super::rows::{self, name, number};
 use super::{Store, StoreError};
 use crate::bucket::MultipartId;
+use idempotency::earlier_request;
 
 /// The store of one machine.
 #[derive(Debug)]
@@ -478,25 +481,6 @@ fn bind_record<'q>(query: SqliteQuery<'q>, record: &'q Record) -> SqliteQuery<'q
         .bind(record.finished_at.map(|time| time.0))
         .bind(i64::from(!life.state.is_final()))
         .bind(i64::from(life.site_chooses))
-}
-
-/// Finds the download of an earlier request with the same key.
-async fn earlier_request(
-    tx: &mut SqliteConnection,
-    key: &Idempotency,
-) -> Result<Option<Inserted>, StoreError> {
-    let select =
-        query("select body_hash, download_id from idempotency where operator = $1 and idempotency_key = $2");
-    let row =
-        select.bind(&key.operator).bind(&key.key).fetch_optional(tx).await.map_err(at("find a request"))?;
-    let Some(row) = row else { return Ok(None) };
-    let body_hash: String = row.try_get("body_hash").map_err(at("body_hash"))?;
-    if body_hash != key.body_hash {
-        return Ok(Some(Inserted::Mismatch));
-    }
-    let id: String = row.try_get("download_id").map_err(at("download_id"))?;
-    let id = id.parse().map_err(|_| StoreError::Corrupt { what: "download id", value: id })?;
-    Ok(Some(Inserted::Before(id)))
 }
 
 fn id_of(row: &SqliteRow) -> Result<DownloadId, StoreError> {
