@@ -116,14 +116,22 @@ impl View<'_> {
 
     /// An agent that says nothing for a while is asked again, and again.
     fn next_word(&self, reason: Reason) -> Reason {
-        let heard = Timestamp(self.live.map_or(0, |live| live.heard_at.load(Ordering::Relaxed)));
-        let next_at = reason.next_at.max(heard.plus_secs(NEXT_WORD_SECS));
+        if reason.next_at > self.now {
+            return reason;
+        }
         let expires_at = self.record.life.expires_at;
+        let asked_again = self.now.plus_secs(NEXT_WORD_SECS).min(expires_at);
+        let heard = self.live.map_or(0, |live| live.heard_at.load(Ordering::Relaxed));
+        if heard == 0 {
+            return Reason { next_at: asked_again, ..reason };
+        }
+        let heard = Timestamp(heard);
+        let next_at = heard.plus_secs(NEXT_WORD_SECS);
         if next_at > self.now {
             return Reason { next_at: next_at.min(expires_at), ..reason };
         }
         let message =
             format!("{}; nothing was heard of it since {heard}: the client is asked again", reason.message);
-        Reason { message, next_at: self.now.plus_secs(NEXT_WORD_SECS).min(expires_at), ..reason }
+        Reason { message, next_at: asked_again, ..reason }
     }
 }

@@ -173,10 +173,13 @@ async fn a_bucket_that_cannot_be_looked_into_is_not_written_to() {
     let of = agent.fetch().await;
     agent.offer(of, &file()).await;
     let reason = |record: &hoist_server::store::Record| record.life.reason.as_ref().map(|reason| reason.code);
-    ctx.until(id, "bucket_unavailable", |record| {
-        reason(record) == Some(hoist_wire::ReasonCode::BucketUnavailable)
-    })
-    .await;
+    let record = ctx
+        .until(id, "bucket_unavailable", |record| {
+            reason(record) == Some(hoist_wire::ReasonCode::BucketUnavailable)
+        })
+        .await;
+    let next_at = server.downloads.view(&record).next_at.unwrap();
+    assert!(next_at < ctx.clock_now().plus_secs(10), "the server tries the bucket again soon, and says so");
     assert_eq!(ctx.bucket.calls("create_upload"), 0);
     agent.accept().await;
     assert_eq!(ctx.bucket.calls("create_upload"), 1);
