@@ -176,6 +176,7 @@ impl Agent {
             facts: BTreeMap::new(),
             slots: self.slots,
             busy: busy.collect(),
+            on_change: self.site.on_change,
         };
         self.outbox.push_back(ToServer::Hello(hello));
     }

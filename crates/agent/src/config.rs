@@ -11,7 +11,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use hoist_wire::claims::Claims;
 use hoist_wire::duration::{parse_rate, parse_size};
 use hoist_wire::limits::MAX_SLOTS;
-use hoist_wire::{AGENT_AUDIENCE, ClientId, LINK_PATH};
+use hoist_wire::{AGENT_AUDIENCE, ClientId, LINK_PATH, OnChange};
 use http::Uri;
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -56,6 +56,9 @@ pub struct Settings {
     /// Largest file that may leave, such as 10GiB.
     #[arg(long, env = "MAX_FILE_SIZE", value_parser = parse_size)]
     pub max_file_size: Option<u64>,
+    /// What to do when a file changes while it is read, where the request does not say: restart, fail, or prefix.
+    #[arg(long, env = "ON_CHANGE", value_name = "WHAT")]
+    pub on_change: Option<OnChange>,
     /// More certificate authorities to trust (PEM), beside the system's.
     #[arg(long, env = "EXTRA_CA_FILE", value_parser = path())]
     pub extra_ca_file: Option<PathBuf>,
@@ -138,6 +141,8 @@ pub struct Config {
     pub max_parts_in_flight: u8,
     /// Most bytes a second of all downloads together.
     pub max_rate: Option<u64>,
+    /// What to do when a file changes, where the request does not say.
+    pub on_change: Option<OnChange>,
     /// More certificate authorities to trust.
     pub extra_ca_file: Option<PathBuf>,
     /// Where it may send.
@@ -198,6 +203,7 @@ impl Settings {
             slots: self.slots,
             max_parts_in_flight: self.max_parts_in_flight,
             max_rate: self.max_rate,
+            on_change: self.on_change,
             extra_ca_file: filled(self.extra_ca_file),
             addresses,
             proxies: Proxies::from_env(),

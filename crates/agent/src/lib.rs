@@ -77,6 +77,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Agen
         roots: config.roots.clone(),
         max_parts_in_flight: config.max_parts_in_flight.into(),
         gate: Arc::new(Gate::new(config.max_rate)),
+        on_change: config.on_change,
     };
     let (events, link_events) = mpsc::channel(LINK_EVENTS);
     let owner = agent::Agent::new(site, config.slots, link_events);

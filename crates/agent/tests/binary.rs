@@ -32,6 +32,7 @@ fn a_bad_setting_stops_the_start_and_names_itself() {
         ("AGENT_SLOTS", "0"),
         ("MAX_PARTS_IN_FLIGHT", "many"),
         ("MAX_FILE_SIZE", "large"),
+        ("ON_CHANGE", "perhaps"),
         ("LOG_LEVEL", "loud"),
         ("ALLOW_PLAIN_STORAGE", "perhaps"),
         ("EXTRA_CA_FILE", "/absent/ca.pem"),

@@ -76,16 +76,9 @@ pub(crate) fn moment(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "-".to_owned(), |at| at.to_string())
 }
 
-/// Tells whether a download for this reason moves by itself right now.
+/// Tells whether the bytes of a download are moving right now: then how many and how fast is all there is to say.
 fn is_moving(reason: ReasonCode) -> bool {
-    matches!(
-        reason,
-        ReasonCode::Starting
-            | ReasonCode::Hashing
-            | ReasonCode::Sending
-            | ReasonCode::Completing
-            | ReasonCode::Verifying
-    )
+    matches!(reason, ReasonCode::Hashing | ReasonCode::Sending)
 }
 
 /// Writes how many bytes went, how fast they go and how long the rest takes.
@@ -108,6 +101,9 @@ pub(crate) fn standing(download: &Download) -> String {
         if !is_moving(reason) {
             if let Some(message) = &download.reason_message {
                 let _ = write!(text, " ({})", safe(message));
+            }
+            if let Some(since) = download.reason_since {
+                let _ = write!(text, " since {since}");
             }
             if let Some(next) = &download.next_step {
                 let _ = write!(text, "; next: {}", safe(next));
@@ -135,6 +131,13 @@ pub(crate) fn card(download: &Download) -> String {
     };
     row("file", download.file_path.as_deref().unwrap_or("(the agent's FILE_PATH)"));
     row("state", &standing(download));
+    if let (Some(reason), Some(message)) = (download.reason, &download.reason_message)
+        && is_moving(reason)
+    {
+        let since = moment(download.reason_since);
+        let next = download.next_step.as_deref().unwrap_or("-");
+        row("because", &format!("{message} since {since}; next: {next}, by {}", moment(download.next_at)));
+    }
     if let Some(error) = &download.error {
         row("error", &format!("{} ({})", error.message, error.code));
     }

@@ -17,6 +17,7 @@ pub mod scripted;
 pub mod server;
 pub mod site;
 pub mod storage;
+pub mod thin_link;
 pub mod wait;
 
 pub use agent::AgentProcess;
@@ -26,4 +27,5 @@ pub use scene::Scene;
 pub use scripted::ScriptedAgent;
 pub use server::ServerProcess;
 pub use site::Site;
+pub use thin_link::ThinLink;
 pub use wait::{WITHIN, eventually};

@@ -37,6 +37,8 @@ pub struct Scene {
     secret: String,
     trial: bool,
     finished: bool,
+    /// Uploads under keys that begin so are somebody else's.
+    foreign: Option<String>,
     // Last: the programs work in it.
     folder: TempDir,
 }
@@ -93,8 +95,8 @@ impl Setup {
                 book.secret(&secret);
                 book.secret(&server.kept("bucket-secret"));
                 let site = Site::new();
-                let (proxy, keeper, trial, finished) = (None, None, true, false);
-                Scene { server, site, storage, book, proxy, keeper, secret, trial, finished, folder }
+                let (proxy, keeper, trial, finished, foreign) = (None, None, true, false, None);
+                Scene { server, site, storage, book, proxy, keeper, secret, trial, finished, foreign, folder }
             }
             Bucket::Kept => {
                 let keeper = ServerProcess::start("keeper", folder.path(), &["--trial"], &[], &book).await;
@@ -131,8 +133,8 @@ impl Setup {
         }
         let server = ServerProcess::start("server", folder.path(), &[], &env, &book).await;
         let (site, storage) = (Site::new(), Storage::new(place, BUCKET));
-        let (secret, trial, finished) = (JWT_SECRET.to_owned(), false, false);
-        Scene { server, site, storage, book, proxy, keeper, secret, trial, finished, folder }
+        let (secret, trial, finished, foreign) = (JWT_SECRET.to_owned(), false, false, None);
+        Scene { server, site, storage, book, proxy, keeper, secret, trial, finished, foreign, folder }
     }
 }
 
@@ -235,6 +237,11 @@ impl Scene {
         self.folder.path()
     }
 
+    /// Leaves uploads under keys that begin so open at the end: they are somebody else's.
+    pub fn disregard(&mut self, prefix: &str) {
+        self.foreign = Some(prefix.to_owned());
+    }
+
     /// Ends the scene: every download is final, no upload is open, and nobody told a secret.
     ///
     /// # Panics
@@ -267,7 +274,8 @@ impl Scene {
                 .filter_map(|download| download.object_key)
                 .collect();
             let mut left = self.storage.open_uploads().await?;
-            left.retain(|key| !wanted.contains(key));
+            let is_foreign = |key: &str| self.foreign.as_ref().is_some_and(|prefix| key.starts_with(prefix));
+            left.retain(|key| !wanted.contains(key) && !is_foreign(key));
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
         })
         .await;

@@ -118,6 +118,7 @@ impl ScriptedAgent {
             facts: BTreeMap::new(),
             slots,
             busy,
+            on_change: None,
         };
         agent.say(&ToServer::Hello(hello)).await;
         match agent.hear().await {
@@ -197,12 +198,21 @@ impl ScriptedAgent {
 
     /// Offers a file of these bytes for a `fetch`, and waits until it is accepted.
     pub async fn offer(&mut self, fetch: Fetch, bytes: Vec<u8>) -> Job {
-        let size_bytes = bytes.len() as u64;
+        self.say_offer(&fetch, bytes.len() as u64).await;
+        self.accepted(fetch, bytes).await
+    }
+
+    /// Offers a file of so many bytes for a `fetch`.
+    pub async fn say_offer(&mut self, fetch: &Fetch, size_bytes: u64) {
         let (download_id, attempt) = (fetch.download_id, fetch.attempt);
         let name = "report".to_owned();
         let (path, identity) = ("/lab/report".to_owned(), identity(size_bytes));
         let offer = Offer { download_id, attempt, path, name, size_bytes, modified_ms: 0, identity };
         self.say(&ToServer::Offer(offer)).await;
+    }
+
+    /// Waits until what was offered is accepted.
+    pub async fn accepted(&mut self, fetch: Fetch, bytes: Vec<u8>) -> Job {
         match self.hear().await {
             ToAgent::Accept(accept) => Job { fetch, accept, bytes },
             other => panic!("an accept was due, and this came: {other:?}"),

@@ -63,13 +63,48 @@ impl Storage {
     /// # Errors
     /// The answer, where it is no listing.
     pub async fn open_uploads(&self) -> Result<Vec<String>, String> {
-        let reply = self.ask(Method::GET, "", &[("uploads", "")], &[]).await;
-        if reply.status != 200 {
-            return Err(format!("{}: {}", reply.status, reply.text()));
+        let (mut keys, mut key, mut id) = (Vec::new(), String::new(), String::new());
+        loop {
+            let mut query = vec![("uploads", "")];
+            if !key.is_empty() {
+                query.splice(0..0, [("key-marker", key.as_str()), ("upload-id-marker", id.as_str())]);
+            }
+            let reply = self.ask(Method::GET, "", &query, &[]).await;
+            if reply.status != 200 {
+                return Err(format!("{}: {}", reply.status, reply.text()));
+            }
+            let text = reply.text();
+            let uploads = text.split("<Upload>").skip(1);
+            keys.extend(uploads.filter_map(|upload| between(upload, "<Key>", "</Key>")).map(str::to_owned));
+            if between(&text, "<IsTruncated>", "</IsTruncated>") != Some("true") {
+                return Ok(keys);
+            }
+            let marker = |name: &str| {
+                between(&text, &format!("<{name}>"), &format!("</{name}>")).unwrap_or_default().to_owned()
+            };
+            (key, id) = (marker("NextKeyMarker"), marker("NextUploadIdMarker"));
         }
-        let text = reply.text();
-        let keys = text.split("<Upload>").skip(1).filter_map(|upload| between(upload, "<Key>", "</Key>"));
-        Ok(keys.map(str::to_owned).collect())
+    }
+
+    /// Creates a multipart upload, as somebody else who uses the bucket.
+    ///
+    /// # Panics
+    /// If the server does not.
+    pub async fn create_upload(&self, key: &str) {
+        let reply = self.ask(Method::POST, key, &[("uploads", "")], &[]).await;
+        assert_eq!(reply.status, 200, "create {key:?}: {}", reply.text());
+    }
+
+    /// Aborts the uploads under a key, as a lifecycle rule does, behind everybody's back.
+    ///
+    /// # Panics
+    /// If the server does not.
+    pub async fn lose_uploads_of(&self, key: &str) {
+        let text = self.ask(Method::GET, "", &[("prefix", key), ("uploads", "")], &[]).await.text();
+        for id in text.split("<UploadId>").skip(1).filter_map(|rest| rest.split_once("</UploadId>")) {
+            let reply = self.ask(Method::DELETE, key, &[("uploadId", id.0)], &[]).await;
+            assert_eq!(reply.status, 204, "abort {key:?}: {}", reply.text());
+        }
     }
 
     /// Puts bytes to a grant, as an agent does: all of its headers, and the length that the bytes really have.

@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::bucket::{BadEndpoint, Bucket, BucketError, S3Bucket, StaticCredentials};
+use crate::census::Census;
 use crate::clock::{RealWorld, World, chance, random_id};
 use crate::config::Config;
 use crate::downloads::{Downloads, Shop, sweep};
@@ -115,6 +116,12 @@ impl App {
             part_size_bytes: config.part_size_bytes,
             grant_ttl: config.grant_ttl,
         };
+        let census = Census {
+            bucket: Arc::clone(&bucket),
+            store: Arc::clone(&store),
+            readiness: readiness.clone(),
+            answered: shop.checksum.clone(),
+        };
         let downloads = Downloads::new(shop, stop.clone());
         let tokens = Arc::new(Tokens::new(&config.jwt_secrets, Arc::clone(&world)));
         let link = LinkContext {
@@ -141,6 +148,7 @@ impl App {
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, router(pages), stop.clone()));
         tasks.spawn(sweep(Arc::clone(&downloads)));
+        tasks.spawn(census.take(stop.clone()));
         if let Some(probing) = probing {
             tasks.spawn(probing.until_answered(
                 config.create_bucket,
@@ -161,7 +169,7 @@ impl App {
     pub async fn failed(&mut self) -> String {
         loop {
             match self.tasks.join_next().await {
-                // The probe ends when the bucket has answered.
+                // The probe and the census end when the bucket has answered.
                 Some(Ok(())) if self.tasks.len() >= 2 => {}
                 Some(Ok(())) | None => return String::from("a part of the server ended by itself"),
                 Some(Err(panic)) => return format!("a part of the server failed: {panic}"),

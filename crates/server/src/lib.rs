@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod bucket;
+mod census;
 pub mod clock;
 pub mod config;
 pub mod downloads;

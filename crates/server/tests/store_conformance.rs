@@ -34,7 +34,7 @@ fn download(n: u8) -> Record {
         id: DownloadId::new(u64::from(n), [n; 10]),
         client_id: client("restaurant-1"),
         version: 1,
-        life: Life::queued(NOW, Some(60), OnChange::Prefix),
+        life: Life::queued(NOW, Some(60), n.is_multiple_of(2).then_some(OnChange::Prefix)),
         file_path: Some(String::from("a b\n\"ä\"")),
         found: None,
         object_key: None,

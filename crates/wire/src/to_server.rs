@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decode::{DecodeError, decode};
 use crate::limits::MAX_FRAME_TO_SERVER;
-use crate::{Attempt, Batch, Crc64, DownloadId, ErrorCode, PartNumber, PartSums, ReasonCode};
+use crate::{Attempt, Batch, Crc64, DownloadId, ErrorCode, OnChange, PartNumber, PartSums, ReasonCode};
 
 /// A message from an agent, one JSON text frame of at most 16 KiB.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +49,9 @@ pub struct Hello {
     /// What it is working on right now.
     #[serde(default)]
     pub busy: Vec<Busy>,
+    /// What the site wants where a request does not say what to do when a file changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_change: Option<OnChange>,
 }
 
 /// One attempt that an agent still has.

@@ -57,6 +57,8 @@ pub(crate) struct Site {
     pub(crate) max_parts_in_flight: usize,
     /// What all downloads together may send.
     pub(crate) gate: Arc<Gate>,
+    /// What the site wants when a file changes, where the request does not say.
+    pub(crate) on_change: Option<OnChange>,
 }
 
 /// What the owner tells an attempt.

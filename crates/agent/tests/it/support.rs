@@ -430,6 +430,7 @@ fn config(server: SocketAddr, root: &Path) -> Config {
         slots: 2,
         max_parts_in_flight: 4,
         max_rate: None,
+        on_change: None,
         extra_ca_file: None,
         addresses: AddressPolicy { server_is_loopback: true, ..AddressPolicy::default() },
         proxies: Proxies::none(),

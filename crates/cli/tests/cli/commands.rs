@@ -32,8 +32,7 @@ async fn a_download_is_asked_for_and_waited_for() {
     assert!(text.contains("state      completed\n"), "{text}");
     assert!(text.contains("s3://files/hoist/restaurant-1/report.bin"), "{text}");
     let lines = stderr(&output);
-    let waits =
-        "queued: client_offline (restaurant-1 is not connected); next: it starts when the client connects";
+    let waits = "queued: client_offline (restaurant-1 is not connected) since 2026-11-24T12:00:00.000Z; next: it starts when the client connects";
     assert!(lines.contains(waits), "{lines}");
     assert!(lines.contains("uploading: sending; 9 B of 9 B (100%), 3 B/s"), "{lines}");
 

@@ -60,6 +60,11 @@ pub enum Event {
         /// The same for a person.
         message: String,
     },
+    /// An object stands under the key already: the caller gives the record another key, and nothing is overwritten.
+    KeyTaken {
+        /// The attempt.
+        attempt: Attempt,
+    },
     /// The upload vanished while parts were being sent.
     UploadGone {
         /// The attempt.

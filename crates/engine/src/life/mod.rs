@@ -35,8 +35,10 @@ pub struct Life {
     pub link: Option<LinkSeq>,
     /// Passes that were void because the file changed.
     pub changed_passes: u32,
-    /// What to do when the file changes.
+    /// What to do when the file changes: what the request says, else what the site wants.
     pub on_change: OnChange,
+    /// The request says nothing of it, so the site chooses.
+    pub site_chooses: bool,
     /// When it ends unless another part is stored.
     pub expires_at: Timestamp,
     /// Bytes in the file, as offered in this attempt.
@@ -85,8 +87,10 @@ pub struct Failure {
 }
 
 impl Life {
-    /// The life of a download that was just accepted. `ttl_secs` is held between 1 s and 365 days.
-    pub fn queued(now: Timestamp, ttl_secs: Option<u64>, on_change: OnChange) -> Self {
+    /// The life of a download that was just accepted. `ttl_secs` is held between 1 s and 365 days. Without `on_change`
+    /// the site chooses.
+    pub fn queued(now: Timestamp, ttl_secs: Option<u64>, on_change: impl Into<Option<OnChange>>) -> Self {
+        let on_change = on_change.into();
         let ttl_secs = ttl_secs.unwrap_or(DEFAULT_TTL_SECS).clamp(1, MAX_TTL_SECS);
         let expires_at = now.plus_secs(ttl_secs);
         let reason = Reason {
@@ -101,7 +105,8 @@ impl Life {
             attempt: Attempt(0),
             link: None,
             changed_passes: 0,
-            on_change,
+            on_change: on_change.unwrap_or(OnChange::Restart),
+            site_chooses: on_change.is_none(),
             expires_at,
             size_bytes: None,
             upload: None,
@@ -109,6 +114,13 @@ impl Life {
             absent_since: None,
             proof: None,
             failure: None,
+        }
+    }
+
+    /// Takes what the site that is asked wants when the file changes, where the request leaves it open.
+    pub fn choose(&mut self, of_the_site: Option<OnChange>) {
+        if self.site_chooses && !self.is_final() {
+            self.on_change = of_the_site.unwrap_or(OnChange::Restart);
         }
     }
 

@@ -45,6 +45,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (attempt(), 0..1_000_000_i64).prop_map(move |(attempt, at)| Event::NotOpened { attempt, message: text(), retry_at: Timestamp(at) }),
         1 => (attempt(), code()).prop_map(move |(attempt, code)| Event::Unfit { attempt, code, message: text() }),
         1 => attempt().prop_map(|attempt| Event::UploadGone { attempt }),
+        1 => attempt().prop_map(|attempt| Event::KeyTaken { attempt }),
         1 => (who(), 0..9_u64).prop_map(move |(by, next_in_ms)| Event::Reported { by, code: ReasonCode::Sending, message: text(), next_in_ms }),
         1 => who().prop_map(|by| Event::Stored { by }),
         4 => (who(), 0..3_u64, 0..2_u64, 0..2_u64, 0..2_u32).prop_map(|(by, size_bytes, a, b, missing_parts)| {

@@ -66,12 +66,12 @@ impl Next {
             }
             Event::UploadGone { attempt } => {
                 self.in_uploading(attempt)?;
-                self.life.upload = None;
-                // What the agent holds as sent went into that upload: another pass finds out what must be sent again.
-                self.new_attempt();
-                let message = String::from("storage no longer knows the upload; a new one begins");
-                self.wait(ReasonCode::UploadLost, message, AGENT_ANSWERS_MS);
-                self.effects.extend([Effect::Drop, Effect::Fetch]);
+                self.upload_gone("storage no longer knows the upload; a new one begins");
+                Ok(())
+            }
+            Event::KeyTaken { attempt } => {
+                self.in_uploading(attempt)?;
+                self.key_taken();
                 Ok(())
             }
             Event::Reported { by, code, message, next_in_ms } => {
@@ -142,6 +142,25 @@ impl Next {
         self.wait(ReasonCode::Starting, String::from("the bucket is being prepared"), AGENT_ANSWERS_MS);
         self.effects.push(Effect::OpenUpload { at: self.now });
         Ok(())
+    }
+
+    /// What the agent holds as sent went into the lost upload: another pass finds out what must be sent again.
+    fn upload_gone(&mut self, message: &str) {
+        self.life.upload = None;
+        self.new_attempt();
+        self.wait(ReasonCode::UploadLost, message.to_owned(), AGENT_ANSWERS_MS);
+        self.effects.extend([Effect::Drop, Effect::Fetch]);
+    }
+
+    fn key_taken(&mut self) {
+        let message = "an object stands under the key already: it stays, and another key is taken";
+        if self.life.upload.is_some() {
+            self.upload_gone(message);
+        } else {
+            let at = self.now.plus_ms(ASK_AGAIN_AT_LEAST_MS);
+            self.wait_until(ReasonCode::Starting, message.to_owned(), at);
+            self.effects.push(Effect::OpenUpload { at });
+        }
     }
 
     fn finished(&mut self, size: u64, crc: Crc64, combined: Crc64, missing: u32) -> Result<(), Rejection> {

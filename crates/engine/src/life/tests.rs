@@ -108,6 +108,25 @@ fn a_changed_file_fails_where_the_request_wants_it() {
 }
 
 #[test]
+fn the_site_chooses_only_what_the_request_leaves_open() {
+    for (asked, of_the_site, taken) in [
+        (None, None, OnChange::Restart),
+        (None, Some(OnChange::Fail), OnChange::Fail),
+        (Some(OnChange::Prefix), Some(OnChange::Fail), OnChange::Prefix),
+        (Some(OnChange::Restart), None, OnChange::Restart),
+    ] {
+        let mut life = Life::queued(NOW, None, asked);
+        life.choose(of_the_site);
+        assert_eq!(life.on_change, taken, "{asked:?} and {of_the_site:?}");
+    }
+    // Another agent of the client may want something else.
+    let mut life = Life::queued(NOW, None, None);
+    life.choose(Some(OnChange::Fail));
+    life.choose(None);
+    assert_eq!(life.on_change, OnChange::Restart);
+}
+
+#[test]
 fn a_refusal_for_now_is_asked_again_and_not_before_its_time() {
     let life = after(OnChange::Restart, &[dispatch(1), refused(by(1, 1), ErrorCode::AgentBusy)]);
     assert_eq!((life.state, life.reason.as_ref().unwrap().code), (State::Queued, ReasonCode::RefusedForNow));
@@ -208,6 +227,19 @@ fn an_upload_that_cannot_take_the_bytes_gives_way_to_another() {
         after(OnChange::Restart, &sending()).step(refused(by(1, 1), ErrorCode::NeedsNewUpload), NOW).unwrap();
     let forget = Effect::Forget { attempt: Attempt(1), outcome: hoist_wire::Outcome::Requeued };
     assert_eq!(step.effects, [Effect::Drop, forget, Effect::Redispatch]);
+}
+
+#[test]
+fn an_object_under_the_key_is_never_uploaded_over() {
+    let taken = Event::KeyTaken { attempt: Attempt(1) };
+    let offered = after(OnChange::Restart, &sending()[..2]);
+    let step = offered.step(taken.clone(), NOW).unwrap();
+    assert_eq!(step.life.attempt, Attempt(1), "nothing was sent yet");
+    assert_eq!(step.effects, [Effect::OpenUpload { at: NOW.plus_ms(1_000) }]);
+    let step = after(OnChange::Restart, &sending()).step(taken.clone(), NOW).unwrap();
+    assert_eq!((step.life.attempt, step.life.upload), (Attempt(2), None));
+    assert_eq!(step.effects, [Effect::Drop, Effect::Fetch]);
+    assert_eq!(completing().step(taken, NOW), Err(Rejection::Stale), "what completes has its key");
 }
 
 #[test]

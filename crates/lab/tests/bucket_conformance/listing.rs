@@ -34,6 +34,22 @@ pub(crate) async fn uploads_are_those_of_the_exact_key(ctx: &Ctx) {
         assert_eq!(listed.len(), 3, "{pages}: {listed:?}");
         assert_eq!(listed.into_iter().collect::<HashSet<_>>(), expected, "{pages}");
     }
+    // The census sees them all, over pages; cases that run beside this one have uploads of their own.
+    for (bucket, pages) in [(&ctx.bucket, "one page"), (&ctx.paged, "many pages")] {
+        let (mut keys, mut after) = (Vec::new(), None);
+        loop {
+            let page = bucket.keys_with_uploads(after).await.unwrap();
+            keys.extend(page.keys);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(keys.iter().filter(|listed| **listed == key).count(), 3, "{pages}");
+        let longer =
+            keys.iter().filter(|listed| listed.len() > key.len() && listed.starts_with(&key)).count();
+        assert_eq!(longer, 3, "{pages}");
+    }
     for upload in ours.iter().chain(&others) {
         ctx.abort(upload).await;
     }

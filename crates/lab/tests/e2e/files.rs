@@ -1,13 +1,11 @@
 //! Files of any size and any name, and everything that is no file that may leave.
 
 use std::ffi::OsStr;
-use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use hoist_lab::{Operator, Scene, WITHIN, eventually};
-use hoist_wire::State;
+use hoist_lab::{Operator, Scene};
 use serde_json::json;
 
 const MIB: u64 = 1024 * 1024;
@@ -166,69 +164,5 @@ async fn a_file_over_the_sites_limit_is_refused() {
     let _agent = scene.agent("restaurant-1").env("MAX_FILE_SIZE", "1MiB").start();
     operator.sees("restaurant-1", true).await;
     refused(&operator, &path, "file_too_large", "--max-file-size").await;
-    scene.finish().await;
-}
-
-/// Starts an upload, holds it after its first part, changes the file, and lets it go on.
-async fn changed_in_the_middle(
-    on_change: &str,
-    change: impl FnOnce(&Path),
-) -> (Scene, hoist_wire::rest::Download) {
-    let scene = Scene::earnest().proxied_for_agents().start().await;
-    let operator = scene.operator();
-    let path = scene.site.random("report", 20 * MIB);
-    scene.proxy().hold_parts_after(1);
-    let _agent = scene.agent("restaurant-1").start();
-    operator.sees("restaurant-1", true).await;
-    let asked = operator.ask_with("restaurant-1", &json!({"file_path": path, "on_change": on_change})).await;
-    eventually("a part that is held back", WITHIN, || async {
-        let seen = scene.proxy().seen();
-        if seen.iter().any(|passed| passed.status.is_none()) { Ok(()) } else { Err(format!("{seen:?}")) }
-    })
-    .await;
-    change(&path);
-    scene.proxy().release();
-    let download = operator.ends(asked.id).await;
-    if download.state == State::Completed {
-        let (bytes, _) = operator.fetch(download.id).await;
-        let now = std::fs::read(&path).unwrap();
-        let size = usize::try_from(download.size_bytes.unwrap()).unwrap();
-        assert!(bytes == now[..size], "the object is not one version of the file");
-    }
-    (scene, download)
-}
-
-fn overwrite_the_start(path: &Path) {
-    let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-    file.write_all(b"another version of the day report").unwrap();
-}
-
-fn append(path: &Path) {
-    let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
-    file.write_all(b"one more line").unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_changes_is_read_anew_and_never_mixed() {
-    let (scene, download) = changed_in_the_middle("restart", overwrite_the_start).await;
-    assert_eq!(download.state, State::Completed, "{download:#?}");
-    assert_eq!(download.attempt, 2, "one change, one more pass: {download:#?}");
-    scene.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_changes_fails_where_that_was_asked_for() {
-    let (scene, download) = changed_in_the_middle("fail", overwrite_the_start).await;
-    assert_eq!(download.state, State::Failed, "{download:#?}");
-    let error = download.error.unwrap();
-    assert_eq!(error.code.as_str(), "file_changed", "{}", error.message);
-    assert!(error.message.contains("on_change"), "{}", error.message);
-    scene.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_only_grows_comes_up_as_it_was_where_that_was_asked_for() {
-    let (scene, download) = changed_in_the_middle("prefix", append).await;
-    assert_eq!((download.state, download.size_bytes), (State::Completed, Some(20 * MIB)), "{download:#?}");
     scene.finish().await;
 }

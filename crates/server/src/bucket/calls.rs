@@ -18,7 +18,7 @@ use super::errors::{Asked, unclear};
 use super::s3::patient;
 use super::{
     Bucket, BucketError, CompleteReply, CompleteRequest, GrantRequest, ListedPart, MultipartId, ObjectHead,
-    ObjectMeta, Probe, S3Bucket, WRITE_TOKEN_KEY,
+    ObjectMeta, Probe, S3Bucket, UploadKeys, UploadsMarker, WRITE_TOKEN_KEY,
 };
 
 /// CRC64NVME of no bytes.
@@ -119,6 +119,10 @@ impl Bucket for S3Bucket {
             .key(key)
             .upload_id(&multipart_id.0);
         Box::pin(call.send()).await.map(drop).map_err(|error| self.place.explain(asked, &error))
+    }
+
+    async fn keys_with_uploads(&self, after: Option<UploadsMarker>) -> Result<UploadKeys, BucketError> {
+        self.below_prefix(after).await
     }
 
     async fn list_uploads_of(&self, key: &str) -> Result<Vec<MultipartId>, BucketError> {

@@ -138,31 +138,4 @@ fn abort_days(rule: &LifecycleRule, prefix: &str) -> Option<i32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use aws_sdk_s3::types::{AbortIncompleteMultipartUpload, LifecycleRuleFilter};
-
-    use super::*;
-
-    fn rule(days: i32, prefix: &str, status: ExpirationStatus) -> LifecycleRule {
-        LifecycleRule::builder()
-            .status(status)
-            .filter(LifecycleRuleFilter::builder().prefix(prefix).build())
-            .abort_incomplete_multipart_upload(
-                AbortIncompleteMultipartUpload::builder().days_after_initiation(days).build(),
-            )
-            .build()
-            .unwrap()
-    }
-
-    #[test]
-    fn the_lifecycle_rule_must_outlast_a_download() {
-        use ExpirationStatus::{Disabled, Enabled};
-        let verdict = |rules: &[LifecycleRule]| judge_rules(rules, "hoist/site").0;
-        assert_eq!(verdict(&[rule(15, "", Enabled)]), Verdict::Ok);
-        assert_eq!(verdict(&[rule(14, "", Enabled)]), Verdict::Bad);
-        assert_eq!(verdict(&[rule(30, "hoist/", Enabled), rule(7, "other/", Enabled)]), Verdict::Ok);
-        assert_eq!(verdict(&[rule(30, "hoist/", Enabled), rule(7, "", Enabled)]), Verdict::Bad);
-        assert_eq!(verdict(&[rule(30, "", Disabled)]), Verdict::Bad);
-        assert_eq!(verdict(&[]), Verdict::Bad);
-    }
-}
+mod tests;

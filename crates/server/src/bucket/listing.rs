@@ -1,15 +1,16 @@
 //! Listings, page by page: the parts of an upload, and the uploads of a key.
 //!
-//! Deliberately absent: a listing of the whole bucket. What is not named by its exact key is not ours.
+//! Deliberately absent: doing anything with what is found below the prefix. What is not named by its exact key is not
+//! ours: it is only counted.
 
-use aws_sdk_s3::types::{EncodingType, Part};
+use aws_sdk_s3::types::{EncodingType, MultipartUpload, Part};
 use hoist_wire::limits::MAX_PARTS;
 use hoist_wire::{Crc64, PartNumber};
 use percent_encoding::percent_decode_str;
 
 use super::calls::unquoted;
 use super::errors::{Asked, unclear};
-use super::{BucketError, ListedPart, MultipartId, S3Bucket};
+use super::{BucketError, ListedPart, MultipartId, S3Bucket, UploadKeys, UploadsMarker};
 
 /// Most pages read of one listing: the largest upload, if storage gave its parts one at a time.
 const MAX_PAGES: u16 = MAX_PARTS;
@@ -59,47 +60,80 @@ impl S3Bucket {
     /// Lists the uploads under exactly this key.
     pub(super) async fn uploads_of(&self, key: &str) -> Result<Vec<MultipartId>, BucketError> {
         let asked = Asked { call: "list_uploads_of", key, needs: "s3:ListBucketMultipartUploads" };
-        // XML has no way to write most control characters; only such keys are worth what encoding leaves unclear.
-        let encoding = key.chars().any(char::is_control).then_some(EncodingType::Url);
         let mut found = Vec::new();
-        let mut marker: (Option<String>, Option<String>) = (None, None);
+        let mut marker = UploadsMarker::default();
         for _ in 0..MAX_PAGES {
-            let call = self
-                .reads
-                .list_multipart_uploads()
-                .bucket(&self.config.bucket)
-                .prefix(key)
-                .set_encoding_type(encoding.clone())
-                .set_max_uploads(self.config.page_size.map(i32::from))
-                .set_key_marker(marker.0.clone())
-                .set_upload_id_marker(marker.1.clone());
-            let page = Box::pin(call.send()).await.map_err(|error| self.place.explain(asked, &error))?;
-            let encoded = page.encoding_type == Some(EncodingType::Url);
-            for upload in page.uploads() {
-                if let (Some(its_key), Some(id)) = (upload.key(), upload.upload_id())
-                    && is_same_key(its_key, key, encoded)
-                {
-                    found.push(MultipartId(id.to_owned()));
-                }
-            }
-            if page.is_truncated != Some(true) {
+            let page = self.uploads_page(asked, key, marker).await?;
+            let of_key = page.uploads.into_iter().filter(|(its, _)| is_same_key(its, key, page.encoded));
+            found.extend(of_key.map(|(_, id)| id));
+            let Some(next) = page.next else {
                 found.dedup();
                 return Ok(found);
-            }
-            let decoded = |text: &str| if encoded { decode(text, true) } else { text.to_owned() };
-            // One of the two may be left out (SeaweedFS 4.48 goes by the upload's id alone).
-            let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
-            let next = (
-                given(page.next_key_marker()).map(|text| decoded(&text)),
-                given(page.next_upload_id_marker()),
-            );
-            if next == (None, None) || next == marker {
-                return Err(unclear(asked, "a listing that does not move on".to_owned()));
-            }
+            };
             marker = next;
         }
         Err(unclear(asked, format!("a listing of more than {MAX_PAGES} pages")))
     }
+
+    /// Gives a page of the keys below the server's prefix that have open uploads, whosoever they are.
+    pub(super) async fn below_prefix(&self, after: Option<UploadsMarker>) -> Result<UploadKeys, BucketError> {
+        let prefix = self.config.prefix.trim_matches('/');
+        let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+        let asked = Asked { call: "keys_with_uploads", key: &prefix, needs: "s3:ListBucketMultipartUploads" };
+        let page = self.uploads_page(asked, &prefix, after.unwrap_or_default()).await?;
+        let plain = |key: String| if page.encoded { decode(&key, true) } else { key };
+        Ok(UploadKeys {
+            keys: page.uploads.into_iter().map(|(key, _)| plain(key)).collect(),
+            next: page.next,
+        })
+    }
+
+    async fn uploads_page(
+        &self,
+        asked: Asked<'_>,
+        prefix: &str,
+        marker: UploadsMarker,
+    ) -> Result<UploadsPage, BucketError> {
+        // XML has no way to write most control characters; only such keys are worth what encoding leaves unclear.
+        let encoding = prefix.chars().any(char::is_control).then_some(EncodingType::Url);
+        let call = self
+            .reads
+            .list_multipart_uploads()
+            .bucket(&self.config.bucket)
+            .prefix(prefix)
+            .set_encoding_type(encoding)
+            .set_max_uploads(self.config.page_size.map(i32::from))
+            .set_key_marker(marker.key.clone())
+            .set_upload_id_marker(marker.id.clone());
+        let page = Box::pin(call.send()).await.map_err(|error| self.place.explain(asked, &error))?;
+        let encoded = page.encoding_type == Some(EncodingType::Url);
+        let named = |upload: &MultipartUpload| {
+            Some((upload.key()?.to_owned(), MultipartId(upload.upload_id()?.to_owned())))
+        };
+        let uploads = page.uploads().iter().filter_map(named).collect();
+        if page.is_truncated != Some(true) {
+            return Ok(UploadsPage { uploads, encoded, next: None });
+        }
+        let decoded = |text: &str| if encoded { decode(text, true) } else { text.to_owned() };
+        // One of the two may be left out (SeaweedFS 4.48 goes by the upload's id alone).
+        let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+        let next = UploadsMarker {
+            key: given(page.next_key_marker()).map(|text| decoded(&text)),
+            id: given(page.next_upload_id_marker()),
+        };
+        if next == UploadsMarker::default() || next == marker {
+            return Err(unclear(asked, "a listing that does not move on".to_owned()));
+        }
+        Ok(UploadsPage { uploads, encoded, next: Some(next) })
+    }
+}
+
+/// One page of uploads, as storage lists it.
+struct UploadsPage {
+    uploads: Vec<(String, MultipartId)>,
+    /// The keys are URL-encoded.
+    encoded: bool,
+    next: Option<UploadsMarker>,
 }
 
 fn listed(part: &Part) -> Option<ListedPart> {

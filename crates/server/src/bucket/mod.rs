@@ -119,6 +119,22 @@ pub struct ObjectHead {
     pub crc64nvme: Option<Crc64>,
 }
 
+/// A page of the keys that have open uploads, whosoever they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UploadKeys {
+    /// One for each upload.
+    pub keys: Vec<String>,
+    /// Where the next page begins; none behind the last.
+    pub next: Option<UploadsMarker>,
+}
+
+/// Where a page of uploads begins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UploadsMarker {
+    key: Option<String>,
+    id: Option<String>,
+}
+
 /// What the start-up probe found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
@@ -274,8 +290,18 @@ pub trait Bucket: Send + Sync + std::fmt::Debug {
     /// Lists the uploads under exactly this key.
     async fn list_uploads_of(&self, key: &str) -> Result<Vec<MultipartId>, BucketError>;
 
+    /// Lists, page by page, what is open below the server's prefix, to count it. A bucket that lists nothing has nothing.
+    async fn keys_with_uploads(&self, _after: Option<UploadsMarker>) -> Result<UploadKeys, BucketError> {
+        Ok(UploadKeys::default())
+    }
+
     /// Looks at an object; none where there is no such key.
     async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError>;
+
+    /// Tells whether an object stands under this key, whosoever it is.
+    async fn is_taken(&self, key: &str) -> Result<bool, BucketError> {
+        self.head(key).await.map(|head| head.is_some())
+    }
 
     /// Puts an empty object.
     async fn put_empty(

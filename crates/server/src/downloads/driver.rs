@@ -35,7 +35,7 @@ const FLUSH_AFTER: Duration = Duration::from_secs(2);
 const FLUSH_APART: Duration = Duration::from_millis(250);
 
 /// A live link that says nothing of its download for so long is asked again.
-const SILENCE: Duration = Duration::from_secs(90);
+pub(super) const SILENCE: Duration = Duration::from_secs(90);
 
 /// How soon a task that failed by a defect is tried again.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
@@ -258,7 +258,8 @@ impl Driver {
             Letter::Dispatch { link, continues } => {
                 let before = self.link.replace(Arc::clone(&link));
                 let event = Event::Dispatch { link: link.seq, continues };
-                if let Err(rejection) = self.happen(record, event).await {
+                let choose = |record: &mut Record| record.life.choose(link.on_change);
+                if let Err(rejection) = self.happen_with(record, event, choose).await {
                     tracing::debug!(download_id = %self.id, %rejection, "not dispatched");
                     self.link = before;
                     if continues.is_some() && rejection != Rejection::Stale {

@@ -16,12 +16,15 @@ const NOT_PLAIN: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'"').add(b'\\');
 
 /// Makes an object's key: `{prefix}/{client_id}/{yyyymmdd-hhmmss}-{download id}-{file name}`, at most 1,024 bytes.
 /// Where that is too long the name is cut, never the id.
-pub(super) fn object_key(prefix: &str, record: &Record, file_name: &str) -> String {
+///
+/// Where another object has that key, a `mark` before the name makes it one's own.
+pub(super) fn object_key(prefix: &str, record: &Record, file_name: &str, mark: Option<&str>) -> String {
     let created: String = record.created_at.to_string();
     let digits: String = created.chars().filter(char::is_ascii_digit).take(14).collect();
     let (day, time) = digits.split_at_checked(8).unwrap_or((&digits, ""));
     let folder = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-    let head = format!("{folder}{}/{day}-{time}-{}-", record.client_id, record.id);
+    let mark = mark.map_or_else(String::new, |mark| format!("{mark}-"));
+    let head = format!("{folder}{}/{day}-{time}-{}-{mark}", record.client_id, record.id);
     let room = MAX_KEY_BYTES.saturating_sub(head.len());
     format!("{head}{}", cut(&safe(file_name), room))
 }
@@ -110,22 +113,24 @@ mod tests {
     fn a_key_tells_whose_when_and_what() {
         let record = record("/x");
         let id = record.id;
-        let key = object_key("hoist", &record, "day report.csv");
+        let key = object_key("hoist", &record, "day report.csv", None);
         assert_eq!(key, format!("hoist/restaurant-1/20261124-120000-{id}-day report.csv"));
-        assert!(object_key("", &record, "a").starts_with("restaurant-1/"));
+        let another = object_key("hoist", &record, "day report.csv", Some("1f3a"));
+        assert_eq!(another, format!("hoist/restaurant-1/20261124-120000-{id}-1f3a-day report.csv"));
+        assert!(object_key("", &record, "a", None).starts_with("restaurant-1/"));
     }
 
     #[test]
     fn a_long_name_is_cut_at_a_character_and_the_id_stays() {
         let record = record("/x");
-        let key = object_key("p", &record, &"ä".repeat(2000));
+        let key = object_key("p", &record, &"ä".repeat(2000), Some("mark"));
         assert!(key.len() <= MAX_KEY_BYTES && key.contains(&record.id.to_string()) && key.ends_with('ä'));
     }
 
     #[test]
     fn what_xml_cannot_carry_is_replaced() {
         for name in ["a\nb/c", "a\u{fffe}b\u{ffff}c", "a\u{202e}b\u{2066}c"] {
-            assert!(object_key("p", &record("/x"), name).ends_with("-a_b_c"), "{name:?}");
+            assert!(object_key("p", &record("/x"), name, None).ends_with("-a_b_c"), "{name:?}");
         }
     }
 

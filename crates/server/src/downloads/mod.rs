@@ -272,7 +272,8 @@ impl Downloads {
         let live = running.get(&record.id).map(|running| Arc::clone(&running.live));
         drop(running);
         let connected = self.shop.links.is_connected(&record.client_id);
-        View { record, live: live.as_deref(), connected, bucket: self.shop.bucket.name() }.into()
+        let (bucket, now) = (self.shop.bucket.name(), self.shop.world.now());
+        View { record, live: live.as_deref(), connected, bucket, now }.into()
     }
 
     /// Waits until all drivers have ended, after the stop.

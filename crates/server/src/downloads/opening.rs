@@ -1,4 +1,7 @@
 //! Making sure that there is an upload: the row comes first, so that a crash leaves nothing that nobody remembers.
+//!
+//! A look at the key comes before that: an object that stands there was completed by somebody, perhaps by this very
+//! server before its database was restored from a backup, and is never put at risk.
 
 use hoist_engine::life::Upload;
 use hoist_engine::parts::{Listing, PartTable};
@@ -19,6 +22,8 @@ pub(super) enum Opening {
     Ready(Box<Opened>),
     /// The upload that the record speaks of is gone, or no longer fits the file.
     Gone,
+    /// An object stands under the key.
+    Taken,
     /// Not now: the bucket or the store said this.
     NotNow(String),
     /// Never.
@@ -41,6 +46,11 @@ pub(super) async fn open(shop: &Shop, record: &Record, earlier: &PartTable) -> O
         Ok(upload) => upload,
         Err(opening) => return opening,
     };
+    match shop.bucket.is_taken(record.object_key.as_deref().unwrap_or_default()).await {
+        Ok(false) => {}
+        Ok(true) => return Opening::Taken,
+        Err(error) => return Opening::NotNow(chain(&error)),
+    }
     if size_bytes == 0 {
         let listing = Listing::default();
         return Opening::Ready(Box::new(Opened { upload, multipart_id: None, listing }));

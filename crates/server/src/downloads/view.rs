@@ -9,8 +9,8 @@ use hoist_wire::{ReasonCode, State, Timestamp};
 use super::Live;
 use crate::store::Record;
 
-/// Seconds from an agent's last word to the next at the latest, twice over: progress comes every 30 s.
-const NEXT_WORD_SECS: u64 = 60;
+/// Seconds from an agent's last word to the next at the latest: then its driver asks again.
+const NEXT_WORD_SECS: u64 = super::driver::SILENCE.as_secs();
 
 /// A record, and what is known of it besides.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct View<'a> {
     pub connected: bool,
     /// The bucket's name.
     pub bucket: &'a str,
+    /// The time.
+    pub now: Timestamp,
 }
 
 impl From<View<'_>> for Download {
@@ -82,28 +84,55 @@ impl From<View<'_>> for Download {
 }
 
 impl View<'_> {
-    /// Whether the client is connected is never written into a download: it would be wrong a moment later.
+    /// Whether the client is connected is never written into a download: it would be wrong a moment later. Neither is
+    /// that a time has passed.
     fn reason(&self) -> Option<Reason> {
         let reason = self.record.life.reason.clone()?;
         let expires_at = self.record.life.expires_at;
-        Some(match (self.record.life.state, reason.code, self.connected) {
-            (State::Queued, ReasonCode::ClientOffline | ReasonCode::ClientBusy, true) => Reason {
+        let waits_for_client = matches!(reason.code, ReasonCode::ClientOffline | ReasonCode::ClientBusy);
+        let is_due = waits_for_client || reason.next_at <= self.now;
+        Some(match (self.record.life.state, self.connected) {
+            (State::Queued, true) if is_due => Reason {
                 code: ReasonCode::ClientBusy,
                 message: String::from("the client is connected; its slots are given out first in, first out"),
+                next_at: expires_at,
                 ..reason
             },
-            (State::Uploading, code, false) if code != ReasonCode::LinkLost => Reason {
+            (State::Queued, false) if !waits_for_client => Reason {
+                code: ReasonCode::ClientOffline,
+                message: format!("waits for the client to connect; before that: {}", reason.message),
+                next_at: expires_at,
+                ..reason
+            },
+            (State::Uploading, false) if reason.code != ReasonCode::LinkLost => Reason {
                 code: ReasonCode::LinkLost,
                 message: String::from("the link to the client is down; what is stored stays stored"),
                 next_at: expires_at,
                 ..reason
             },
-            (State::Uploading, _, true) => {
-                let heard = self.live.map_or(0, |live| live.heard_at.load(Ordering::Relaxed));
-                let next_word = Timestamp(heard).plus_secs(NEXT_WORD_SECS);
-                Reason { next_at: reason.next_at.max(next_word).min(expires_at), ..reason }
-            }
+            (State::Uploading, true) => self.next_word(reason),
             _ => reason,
         })
+    }
+
+    /// An agent that says nothing for a while is asked again, and again.
+    fn next_word(&self, reason: Reason) -> Reason {
+        if reason.next_at > self.now {
+            return reason;
+        }
+        let expires_at = self.record.life.expires_at;
+        let asked_again = self.now.plus_secs(NEXT_WORD_SECS).min(expires_at);
+        let heard = self.live.map_or(0, |live| live.heard_at.load(Ordering::Relaxed));
+        if heard == 0 {
+            return Reason { next_at: asked_again, ..reason };
+        }
+        let heard = Timestamp(heard);
+        let next_at = heard.plus_secs(NEXT_WORD_SECS);
+        if next_at > self.now {
+            return Reason { next_at: next_at.min(expires_at), ..reason };
+        }
+        let message =
+            format!("{}; nothing was heard of it since {heard}: the client is asked again", reason.message);
+        Reason { message, next_at: asked_again, ..reason }
     }
 }

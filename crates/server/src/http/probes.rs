@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::State;
-use crate::bucket::{Probe, Verdict};
+use crate::bucket::{Check, Probe, Verdict};
 use crate::links::chain;
 
 /// Whether the server can do its work, and why not.
@@ -35,6 +35,17 @@ struct BucketCheck {
     detail: String,
 }
 
+impl From<&Check> for BucketCheck {
+    fn from(check: &Check) -> Self {
+        let verdict = match check.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Bad => "bad",
+            Verdict::Unknown => "unknown",
+        };
+        Self { name: check.name, verdict, detail: check.detail.clone() }
+    }
+}
+
 impl Readiness {
     fn bucket(&self) -> MutexGuard<'_, BucketState> {
         self.0.bucket.lock().unwrap_or_else(PoisonError::into_inner)
@@ -47,16 +58,15 @@ impl Readiness {
 
     /// Notes what the probe of the bucket found.
     pub fn bucket_probed(&self, probe: &Probe) {
-        let checks = probe.checks.iter().map(|check| BucketCheck {
-            name: check.name,
-            verdict: match check.verdict {
-                Verdict::Ok => "ok",
-                Verdict::Bad => "bad",
-                Verdict::Unknown => "unknown",
-            },
-            detail: check.detail.clone(),
-        });
+        let checks = probe.checks.iter().map(BucketCheck::from);
         *self.bucket() = BucketState { problem: None, checks: checks.collect() };
+    }
+
+    /// Notes one more thing that was looked at.
+    pub fn checked(&self, check: &Check) {
+        let mut bucket = self.bucket();
+        bucket.checks.retain(|before| before.name != check.name);
+        bucket.checks.push(check.into());
     }
 
     /// Notes that the server stops.

@@ -126,7 +126,8 @@ impl Link {
                 return;
             }
         };
-        let handle = Arc::new(LinkHandle { client_id: client_id.clone(), seq, mailbox: Mailbox::default() });
+        let (on_change, mailbox) = (hello.on_change, Mailbox::default());
+        let handle = Arc::new(LinkHandle { client_id: client_id.clone(), seq, on_change, mailbox });
         let desk = Desk::new(hello.slots, Arc::clone(&context.downloads), Arc::clone(&handle));
         let now = Instant::now();
         let entered = context.links.enter(&handle, face, now);

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hoist_wire::to_agent::{Goodbye, GoodbyeReason, ToAgent};
-use hoist_wire::{ClientId, DownloadId, LinkSeq};
+use hoist_wire::{ClientId, DownloadId, LinkSeq, OnChange};
 
 pub use comeback::comeback;
 use door::Door;
@@ -31,6 +31,8 @@ pub struct LinkHandle {
     pub client_id: ClientId,
     /// Which one.
     pub seq: LinkSeq,
+    /// What the site wants when a file changes, where the request does not say.
+    pub on_change: Option<OnChange>,
     mailbox: Mailbox,
 }
 
@@ -143,7 +145,7 @@ mod tests {
 
     fn link(seq: u64) -> Arc<LinkHandle> {
         let client_id = "restaurant-1".parse().unwrap();
-        Arc::new(LinkHandle { client_id, seq: LinkSeq(seq), mailbox: Mailbox::default() })
+        Arc::new(LinkHandle { client_id, seq: LinkSeq(seq), on_change: None, mailbox: Mailbox::default() })
     }
 
     fn enter(links: &Links, link: &Arc<LinkHandle>) -> bool {

@@ -141,7 +141,7 @@ mod tests {
 
     fn sit(instance: &str, older: Option<Seat>, now: Instant) -> Seat {
         let client_id = "restaurant-1".parse().unwrap();
-        let link = LinkHandle { client_id, seq: LinkSeq(1), mailbox: Mailbox::default() };
+        let link = LinkHandle { client_id, seq: LinkSeq(1), mailbox: Mailbox::default(), on_change: None };
         Seat::take(Arc::new(link), face(instance), older, now)
     }
 

@@ -145,6 +145,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Gives the upload of a download that is being created, open or completing.
     async fn upload_of(&self, id: DownloadId) -> Result<Option<UploadRow>, StoreError>;
 
+    /// Gives the keys of all uploads that are not known to be gone: what in the bucket is ours.
+    async fn upload_keys(&self) -> Result<Vec<String>, StoreError>;
+
     /// Notes that an upload is to be aborted, since nothing was ever put into it.
     async fn upload_unwanted(&self, upload_row: &str, now: Timestamp) -> Result<(), StoreError>;
 

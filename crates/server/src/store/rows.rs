@@ -140,6 +140,7 @@ fn life(columns: &Columns<'_, SqliteRow>) -> Result<Life, StoreError> {
         link: columns.maybe_number("link")?.map(LinkSeq),
         changed_passes: columns.small("changed_passes")?,
         on_change: columns.named("on_change")?,
+        site_chooses: columns.number("site_chooses")? != 0,
         expires_at: columns.time("expires_at")?,
         size_bytes: columns.maybe_number("size_bytes")?,
         upload,

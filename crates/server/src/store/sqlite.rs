@@ -1,6 +1,7 @@
 //! The store on SQLite: one writer, several readers, WAL, and every commit flushed to the disk.
 
 mod clients;
+mod idempotency;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,7 @@ use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{Row, Sqlite, SqliteConnection, Transaction, query};
+use sqlx::{Row, Sqlite, Transaction, query};
 
 use super::record::{
     Along, ClientFilter, ClientRow, DownloadFilter, Due, Idempotency, Inserted, Introduction, Record,
@@ -22,6 +23,7 @@ use super::record::{
 use super::rows::{self, name, number};
 use super::{Store, StoreError};
 use crate::bucket::MultipartId;
+use idempotency::earlier_request;
 
 /// The store of one machine.
 #[derive(Debug)]
@@ -406,6 +408,12 @@ impl Store for SqliteStore {
             .transpose()
     }
 
+    async fn upload_keys(&self) -> Result<Vec<String>, StoreError> {
+        let select = query("select object_key from uploads where status <> 'gone'");
+        let rows = self.read_all("list the keys of uploads", select).await?;
+        rows.iter().map(|row| row.try_get("object_key").map_err(at("object_key"))).collect()
+    }
+
     async fn upload_unwanted(&self, upload_row: &str, now: Timestamp) -> Result<(), StoreError> {
         let update = query(
             "update uploads set status = 'aborting', next_check_at = $2 where upload_row = $1 \
@@ -479,9 +487,10 @@ const OVERDUE: &str =
 const INSERT_RECORD: &str = "insert into downloads (id, client_id, version, state, reason_code, reason_message, \
      reason_since, next_at, attempt, link, changed_passes, on_change, expires_at, size_bytes, part_size_bytes, checksum, \
      crc64nvme, absent_since, proof, error_code, error_message, file_path, found_path, file_name, modified_ms, \
-     object_key, write_token, metadata, requested_by, stored_bytes, created_at, started_at, updated_at, finished_at, is_open, max_rate_bytes_per_sec) \
+     object_key, write_token, metadata, requested_by, stored_bytes, created_at, started_at, updated_at, finished_at, is_open, \
+     max_rate_bytes_per_sec, site_chooses) \
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, \
-     $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)";
+     $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37)";
 
 const UPDATE_RECORD: &str = "update downloads set version = version + 1, client_id = $2, state = $4, reason_code = $5, \
      reason_message = $6, reason_since = $7, next_at = $8, attempt = $9, link = $10, changed_passes = $11, \
@@ -489,7 +498,7 @@ const UPDATE_RECORD: &str = "update downloads set version = version + 1, client_
      absent_since = $18, proof = $19, error_code = $20, error_message = $21, file_path = $22, found_path = $23, \
      file_name = $24, modified_ms = $25, object_key = $26, write_token = $27, metadata = $28, requested_by = $29, \
      stored_bytes = $30, created_at = $31, started_at = $32, updated_at = $33, finished_at = $34, is_open = $35, \
-     max_rate_bytes_per_sec = $36 where id = $1 and version = $3";
+     max_rate_bytes_per_sec = $36, site_chooses = $37 where id = $1 and version = $3";
 
 fn bind_record<'q>(query: SqliteQuery<'q>, record: &'q Record) -> SqliteQuery<'q> {
     let life = &record.life;
@@ -533,25 +542,7 @@ fn bind_record<'q>(query: SqliteQuery<'q>, record: &'q Record) -> SqliteQuery<'q
         .bind(record.finished_at.map(|time| time.0))
         .bind(i64::from(!life.state.is_final()))
         .bind(record.max_rate_bytes_per_sec.map(number))
-}
-
-/// Finds the download of an earlier request with the same key.
-async fn earlier_request(
-    tx: &mut SqliteConnection,
-    key: &Idempotency,
-) -> Result<Option<Inserted>, StoreError> {
-    let select =
-        query("select body_hash, download_id from idempotency where operator = $1 and idempotency_key = $2");
-    let row =
-        select.bind(&key.operator).bind(&key.key).fetch_optional(tx).await.map_err(at("find a request"))?;
-    let Some(row) = row else { return Ok(None) };
-    let body_hash: String = row.try_get("body_hash").map_err(at("body_hash"))?;
-    if body_hash != key.body_hash {
-        return Ok(Some(Inserted::Mismatch));
-    }
-    let id: String = row.try_get("download_id").map_err(at("download_id"))?;
-    let id = id.parse().map_err(|_| StoreError::Corrupt { what: "download id", value: id })?;
-    Ok(Some(Inserted::Before(id)))
+        .bind(i64::from(life.site_chooses))
 }
 
 fn id_of(row: &SqliteRow) -> Result<DownloadId, StoreError> {

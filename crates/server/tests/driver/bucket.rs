@@ -22,6 +22,8 @@ pub(crate) enum Turn {
     Unclear,
     /// It is done, and the answer is lost.
     LoseReply,
+    /// It is done, and no answer comes while the caller lives.
+    NeverAnswer,
     /// It is done when the test lets it, by a permit.
     Wait(Arc<Semaphore>),
     /// Nobody can tell, and a Complete is done only when the test says so, whatever became of its upload.
@@ -98,6 +100,11 @@ impl FakeBucket {
         self.state().objects.get(key).cloned()
     }
 
+    /// Gives all objects by key.
+    pub(crate) fn all_objects(&self) -> BTreeMap<String, ObjectHead> {
+        self.state().objects.clone()
+    }
+
     /// Loses all uploads, as a lifecycle rule does.
     pub(crate) fn lose_uploads(&self) {
         self.state().uploads.clear();
@@ -124,6 +131,13 @@ impl FakeBucket {
         self.state().script.get(call).and_then(VecDeque::front).is_some_and(is)
     }
 
+    /// Has a PUT that was on its way at the abort succeed all the same.
+    pub(crate) fn revive(&self, grant: &Grant) {
+        let upload = grant.url.open().strip_prefix("fake:").and_then(|rest| rest.split_once(':')).unwrap().0;
+        let upload_again = Upload { key: String::from("late"), token: None, parts: BTreeMap::new() };
+        self.state().uploads.insert(upload.to_owned(), upload_again);
+    }
+
     /// Makes a call as it is scripted.
     async fn call<T>(
         &self,
@@ -142,6 +156,10 @@ impl FakeBucket {
             None | Some(Turn::Hide) => work(&mut self.state()),
             Some(Turn::Unclear | Turn::Late) => Err(unclear()),
             Some(Turn::LoseReply) => work(&mut self.state()).and_then(|_| Err(unclear())),
+            Some(Turn::NeverAnswer) => {
+                let done = work(&mut self.state());
+                done.and(std::future::pending().await)
+            }
             Some(Turn::Wait(permits)) => {
                 permits.acquire().await.unwrap().forget();
                 work(&mut self.state())
@@ -264,6 +282,10 @@ impl Bucket for FakeBucket {
     async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError> {
         let hidden = self.is_next("head", |turn| matches!(turn, Turn::Hide));
         self.call("head", key, |state| Ok(state.objects.get(key).filter(|_| !hidden).cloned())).await
+    }
+
+    async fn is_taken(&self, key: &str) -> Result<bool, BucketError> {
+        self.call("is_taken", key, |state| Ok(state.objects.contains_key(key))).await
     }
 
     async fn put_empty(&self, key: &str, meta: &ObjectMeta, _: ChecksumKind) -> Result<(), BucketError> {

@@ -91,6 +91,27 @@ impl Ctx {
         Self { bucket: Arc::default(), store, clock: Arc::default(), database, _dir: dir }
     }
 
+    /// Gives the time of the test.
+    pub(crate) fn clock_now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Copies the database as it is now: the backup.
+    pub(crate) async fn backup(&self) -> PathBuf {
+        let to = self.database.with_file_name(format!("backup-{}.db", random_id(&*self.clock)));
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&self.database);
+        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+        sqlx::query("vacuum into $1").bind(to.to_str().unwrap()).execute(&pool).await.unwrap();
+        pool.close().await;
+        to
+    }
+
+    /// Goes on with a backup, on the same bucket.
+    pub(crate) async fn restored(self, backup: PathBuf) -> Self {
+        let store = Arc::new(SqliteStore::open(&backup).await.unwrap());
+        Self { store, database: backup, ..self }
+    }
+
     /// Starts a server, without a sweeper.
     pub(crate) async fn serve(&self) -> Server {
         let world: Arc<dyn World> = Arc::clone(&self.clock) as _;
@@ -303,6 +324,7 @@ impl Agent {
             facts: BTreeMap::new(),
             slots,
             busy,
+            on_change: None,
         };
         self.say(ToServer::Hello(hello)).await;
         assert!(matches!(self.hear().await, ToAgent::Welcome(_)));

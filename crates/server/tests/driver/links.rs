@@ -1,6 +1,6 @@
 //! Links, slots and drivers: no message is lost between them, and no slot.
 
-use hoist_wire::{ErrorCode, Outcome, ReasonCode};
+use hoist_wire::{ErrorCode, Outcome, ReasonCode, State};
 
 use crate::bucket::Turn;
 use crate::ctx::{Ctx, File, attempt};
@@ -115,4 +115,30 @@ async fn a_half_open_link_is_noticed_within_45_seconds() {
     }
     assert!(silent.elapsed().as_secs() > 30, "two lost pings are not enough for a thin link");
     drop(agent);
+}
+
+#[tokio::test]
+async fn an_agent_that_says_nothing_is_shown_as_silent_and_when_it_is_asked_again() {
+    let ctx = Ctx::new().await;
+    let server = ctx.serve().await;
+    let mut agent = server.agent(1, Vec::new()).await;
+    let id = ctx.ask(&server).await;
+    let of = agent.fetch().await;
+    agent.offer(of, &file()).await;
+    agent.accept().await;
+    let record = ctx.record(id).await;
+    let shown = server.downloads.view(&record);
+    assert_eq!(shown.reason_message.as_deref(), Some("the client reads the file"));
+    ctx.clock.advance(std::time::Duration::from_secs(1000));
+    let shown = server.downloads.view(&record);
+    assert!(shown.next_at.unwrap() > ctx.clock_now(), "the next step lies in the past: {shown:#?}");
+    assert!(shown.reason_message.unwrap().contains("asked again"));
+    // For now refused, and gone when its time has come.
+    agent.refused(of, ErrorCode::AgentBusy, Some(60_000)).await;
+    let record = ctx.until_state(id, State::Queued).await;
+    assert_eq!(server.downloads.view(&record).reason, Some(hoist_wire::ReasonCode::RefusedForNow));
+    ctx.clock.advance(std::time::Duration::from_secs(61));
+    let shown = server.downloads.view(&record);
+    assert_eq!(shown.reason, Some(hoist_wire::ReasonCode::ClientBusy), "its slot is another's");
+    assert!(shown.next_at.unwrap() > ctx.clock_now());
 }

@@ -8,5 +8,7 @@ mod clones;
 mod ctx;
 mod late;
 mod links;
+mod litter;
 mod rates;
+mod restored;
 mod settling;

@@ -68,8 +68,10 @@ pub(crate) fn to_server() -> Vec<(&'static str, ToServer)> {
         facts: BTreeMap::from([(text("zone"), text("kitchen"))]),
         slots: 2,
         busy: vec![Busy { download_id, attempt }],
+        on_change: None,
     };
     let bare = Hello { facts: BTreeMap::new(), slots: 1, busy: Vec::new(), ..hello.clone() };
+    let of_a_site_that_chooses = Hello { on_change: Some(OnChange::Prefix), ..bare.clone() };
     let progress = Progress {
         download_id,
         attempt,
@@ -101,6 +103,7 @@ pub(crate) fn to_server() -> Vec<(&'static str, ToServer)> {
     vec![
         ("hello", ToServer::Hello(hello)),
         ("hello_bare", ToServer::Hello(bare)),
+        ("hello_on_change", ToServer::Hello(of_a_site_that_chooses)),
         ("offer", ToServer::Offer(offer())),
         ("parts_ready", ToServer::PartsReady(parts_ready())),
         ("receipts", ToServer::Receipts(receipts())),

@@ -120,9 +120,10 @@ fn about_the_parts() -> impl Strategy<Value = ToServer> {
 
 fn to_server() -> impl Strategy<Value = ToServer> {
     let hello = (text(), text(), text(), btree_map(text(), text(), 0..8), any::<u8>(), vec(busy(), 0..16));
+    let hello = (hello, option::of(select(OnChange::ALL)));
     prop_oneof![
-        hello.prop_map(|(agent_version, os, host, facts, slots, busy)| {
-            ToServer::Hello(Hello { agent_version, os, host, facts, slots, busy })
+        hello.prop_map(|((agent_version, os, host, facts, slots, busy), on_change)| {
+            ToServer::Hello(Hello { agent_version, os, host, facts, slots, busy, on_change })
         }),
         about_the_file(),
         about_the_parts(),

@@ -79,7 +79,7 @@ impl Driver {
             // Its upload is being opened, and `accept` follows: beginning again would leave a second one behind.
             return;
         }
-        let key = object_key(&self.shop.key_prefix, record, &name);
+        let key = object_key(&self.shop.key_prefix, record, &name, None);
         let found = FoundFile { path, name, modified_ms };
         let outcome = self
             .happen_with(record, Event::Offered { by, size_bytes }, |record| {
@@ -128,8 +128,10 @@ impl Driver {
             }
             Some(_) | None => (ReasonCode::Hashing, String::from("the client reads the file"), 60_000),
         };
+        // Before `accept` an agent has nothing to tell, and the server knows better why it waits.
+        let knows_nothing = self.opened.is_none() && matches!(code, ReasonCode::Hashing);
         let same = record.life.reason.as_ref().is_some_and(|reason| reason.code == code);
-        if same || self.reported.elapsed() < REPORT_EVERY {
+        if same || knows_nothing || self.reported.elapsed() < REPORT_EVERY {
             return;
         }
         self.reported = Instant::now();

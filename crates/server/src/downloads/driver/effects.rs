@@ -9,6 +9,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{Attempt, Chore, Done, Driver, Effect, Event, Opening};
+use crate::clock::random_id;
+use crate::downloads::key::object_key;
 use crate::downloads::opening::open;
 use crate::downloads::settling::Settling;
 use crate::links::LinkHandle;
@@ -180,6 +182,7 @@ impl Driver {
                 Event::Opened { attempt, upload }
             }
             Opening::Gone => Event::UploadGone { attempt },
+            Opening::Taken => return self.key_taken(record, attempt).await,
             Opening::NotNow(message) => {
                 self.tries = self.tries.saturating_add(1);
                 let seconds = 1_u64 << self.tries.min(6);
@@ -196,6 +199,18 @@ impl Driver {
         } else if opened {
             self.opened = None;
         }
+        self.note(outcome);
+    }
+
+    /// Leaves the object under the key alone, and gives the record another key.
+    async fn key_taken(&mut self, record: &mut Record, attempt: Attempt) {
+        let random = random_id(&*self.shop.world);
+        let name = record.found.as_ref().map_or("", |found| &found.name);
+        let key = object_key(&self.shop.key_prefix, record, name, random.get(..8));
+        tracing::warn!(download_id = %self.id, taken = record.object_key, key,
+            "an object stands under the key: it is left alone, and another key is taken");
+        let change = |record: &mut Record| record.object_key = Some(key.clone());
+        let outcome = self.happen_with(record, Event::KeyTaken { attempt }, change).await;
         self.note(outcome);
     }
 

@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use hoist_engine::life::Life;
 use hoist_wire::limits::{MAX_OPERATOR_METADATA_BYTES, MAX_PATH_BYTES, MAX_TTL_SECS};
 use hoist_wire::rest::DownloadRequest;
-use hoist_wire::{ClientId, ErrorCode, OnChange, duration};
+use hoist_wire::{ClientId, ErrorCode, duration};
 use sha2::{Digest, Sha256};
 
 use crate::clock::{download_id, random_id};
@@ -30,7 +30,7 @@ pub(super) fn record(
         id: download_id(&*pages.world),
         client_id,
         version: 1,
-        life: Life::queued(now, asked.ttl_secs, asked.on_change.unwrap_or(OnChange::Restart)),
+        life: Life::queued(now, asked.ttl_secs, asked.on_change),
         file_path: asked.file_path,
         found: None,
         object_key: None,

@@ -18,7 +18,12 @@ fn face(instance: &str) -> Face {
 
 /// Lets a link in, as after its `hello`.
 fn enter(links: &Links, instance: &str, seq: u64) -> Arc<LinkHandle> {
-    let link = Arc::new(LinkHandle { client_id: client(), seq: LinkSeq(seq), mailbox: Mailbox::default() });
+    let link = Arc::new(LinkHandle {
+        client_id: client(),
+        seq: LinkSeq(seq),
+        mailbox: Mailbox::default(),
+        on_change: None,
+    });
     assert!(links.enter(&link, face(instance), Instant::now()));
     link
 }
@@ -149,7 +154,7 @@ async fn those_who_wait_are_bounded_and_hold_nobody_else_up() {
     for client_id in &clients {
         let (client_id, mailbox) = (client_id.clone(), Mailbox::default());
         links.enter(
-            &Arc::new(LinkHandle { client_id, seq: LinkSeq(1), mailbox }),
+            &Arc::new(LinkHandle { client_id, seq: LinkSeq(1), mailbox, on_change: None }),
             face("a.m"),
             Instant::now(),
         );
