@@ -18,6 +18,7 @@ pub mod server;
 pub mod site;
 pub mod storage;
 pub mod wait;
+pub mod watch;
 
 pub use agent::AgentProcess;
 pub use operator::{Operator, Reply, http};

@@ -1,0 +1,156 @@
+//! One cell: one death at one edge of one step, and what must be true afterwards.
+
+use std::fmt;
+use std::path::Path;
+
+use hoist_lab::scripted::sums;
+use hoist_lab::watch::{Edge, Side, Stop};
+use hoist_lab::{AgentProcess, Operator};
+use hoist_wire::rest::Download;
+use hoist_wire::{ChecksumKind, DownloadId, State};
+use serde_json::json;
+
+use crate::ledger::Ledger;
+use crate::stage::{CLIENT, Stage};
+
+const PART: u64 = 5 * 1024 * 1024;
+
+/// The file that is brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Files {
+    OnePart,
+    ThreeParts,
+}
+
+impl Files {
+    pub(crate) fn bytes(self) -> u64 {
+        match self {
+            Self::OnePart => 123_456,
+            Self::ThreeParts => 2 * PART + 77,
+        }
+    }
+
+    fn parts(self) -> u16 {
+        match self {
+            Self::OnePart => 1,
+            Self::ThreeParts => 3,
+        }
+    }
+}
+
+/// In which life of the download the step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// In its first.
+    First,
+    /// In its first, while its first part does not get through.
+    Slow,
+    /// After the agent was killed before it heard that its first part is stored.
+    Resumed,
+}
+
+/// One cell of the matrix.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cell {
+    pub(crate) step: &'static str,
+    pub(crate) phase: Phase,
+    pub(crate) files: Files,
+    pub(crate) victim: Side,
+    pub(crate) edge: Edge,
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let edge = if self.edge == Edge::Before { "before" } else { "after" };
+        let victim = if self.victim == Side::Agent { "agent" } else { "server" };
+        let files = if self.files == Files::OnePart { "one part" } else { "three parts" };
+        write!(f, "{victim} killed {edge} {}, {files}", self.step)
+    }
+}
+
+impl Cell {
+    /// Plays it, and says what was seen.
+    pub(crate) async fn run(self) -> String {
+        let mut stage = Stage::set().await;
+        let path = stage.scene.site.random("report", self.files.bytes());
+        let operator = stage.scene.operator();
+        stage.steps.stop_at(match self.phase {
+            Phase::First => self.stop(),
+            Phase::Slow => Stop { step: "UploadPart", nth: 1, edge: Edge::Before },
+            Phase::Resumed => Stop { step: "UploadPart", nth: 1, edge: Edge::After },
+        });
+        // Asked before the agent was ever there: from its first word on everything is watched.
+        let body = json!({"file_path": path.to_str().unwrap(), "allow_unknown": true});
+        let asked = operator.ask_with(CLIENT, &body).await;
+        let mut agent = stage.agent();
+        if self.phase != Phase::First {
+            stage.steps.reached().await.unwrap();
+        }
+        if self.phase == Phase::Resumed {
+            agent.kill();
+            stage.steps.go_on_without(Side::Agent);
+        }
+        if self.phase != Phase::First {
+            stage.steps.stop_at(self.stop());
+        }
+        if self.phase == Phase::Resumed {
+            agent.start_again();
+        }
+        stage.steps.reached().await.unwrap();
+        let ledger = self.strike(&mut stage, &mut agent).await;
+        let download = operator.completes(asked.id).await;
+        let again = ledger.check(&stage.steps.seen(), self.files.parts());
+        is_whole(&stage, &operator, &download, &path).await;
+        goes_on(&stage, &operator, asked.id, &download).await;
+        stage.finish().await;
+        drop(agent);
+        format!("attempt {}, {again} bytes again", download.attempt)
+    }
+
+    fn stop(self) -> Stop {
+        // In the middle of a file where it has a middle.
+        let nth = if (self.step, self.files) == ("UploadPart", Files::ThreeParts) { 2 } else { 1 };
+        Stop { step: self.step, nth, edge: self.edge }
+    }
+
+    /// Kills the victim, and starts it again.
+    async fn strike(self, stage: &mut Stage, agent: &mut AgentProcess) -> Ledger {
+        match self.victim {
+            Side::Agent => agent.kill(),
+            Side::Server => stage.scene.server.kill(),
+        }
+        let seen = stage.steps.seen();
+        let ledger = Ledger::at(seen, self.victim, stage.bucket.next_connection().await);
+        stage.steps.go_on_without(self.victim);
+        match self.victim {
+            Side::Agent => agent.start_again(),
+            Side::Server => stage.scene.server.restart().await,
+        }
+        ledger
+    }
+}
+
+/// Compares file, object and record.
+async fn is_whole(stage: &Stage, operator: &Operator, download: &Download, path: &Path) {
+    let local = std::fs::read(path).unwrap();
+    let size = local.len() as u64;
+    let crc = Some(sums(&local).crc64nvme.to_string());
+    let (bytes, _) = operator.fetch(download.id).await;
+    assert!(bytes == local, "the object has other bytes than the file");
+    let head = stage.scene.storage.head(download.object_key.as_ref().unwrap()).await.unwrap();
+    assert_eq!((head.size_bytes, &head.crc64nvme), (size, &crc), "the object's head");
+    assert_eq!((download.size_bytes, download.stored_bytes), (Some(size), size), "the record's sizes");
+    assert_eq!((&download.checksum_crc64nvme, download.proof), (&crc, Some(ChecksumKind::Crc64nvme)));
+    assert_eq!((download.reason, download.next_step.clone()), (None, None), "the record's reason");
+    assert!(download.error.is_none() && download.finished_at >= download.started_at, "{download:#?}");
+}
+
+/// Checks that the record stays as it is, and that the agent's only slot is free.
+async fn goes_on(stage: &Stage, operator: &Operator, id: DownloadId, download: &Download) {
+    let next = stage.scene.site.random("next", 1000);
+    let asked = operator.ask(CLIENT, next.to_str().unwrap()).await;
+    operator.completes(asked.id).await;
+    let now = operator.show(id).await;
+    assert_eq!(now.state, State::Completed);
+    assert_eq!((now.object_key, now.attempt), (download.object_key.clone(), download.attempt));
+}
