@@ -9,6 +9,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::steps::{Edge, Seen, Side, Steps};
@@ -24,6 +25,8 @@ const NUMBER: &str = "/.lab/connection";
 #[derive(Debug)]
 pub struct BucketWatch {
     address: SocketAddr,
+    /// Whether the bucket can be reached.
+    up: watch::Sender<bool>,
     _tasks: JoinSet<()>,
 }
 
@@ -37,13 +40,24 @@ impl BucketWatch {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port of loopback");
         let address = listener.local_addr().expect("the address of a bound socket");
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, upstream, steps.clone()));
-        Self { address, _tasks: tasks }
+        let up = watch::Sender::new(true);
+        tasks.spawn(accept(listener, upstream, steps.clone(), up.subscribe()));
+        Self { address, up, _tasks: tasks }
     }
 
     /// Gives its URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Cuts every connection, whatever is on it, and each new one until [`BucketWatch::mend`].
+    pub fn cut(&self) {
+        self.up.send_replace(false);
+    }
+
+    /// Lets connections be again.
+    pub fn mend(&self) {
+        self.up.send_replace(true);
     }
 
     /// Gives the number of a new connection: all smaller ones were begun before now, perhaps by who is dead now.
@@ -56,17 +70,22 @@ impl BucketWatch {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: String, steps: Steps) {
+async fn accept(listener: TcpListener, upstream: String, steps: Steps, up: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     for number in 1.. {
         let Ok((stream, _)) = listener.accept().await else { continue };
+        let mut up = up.clone();
         let way = Way { upstream: upstream.clone(), steps: steps.clone(), number };
         connections.spawn(async move {
             let service = service_fn(move |request| carry(request, way.clone()));
-            // Either side may end a connection as it likes.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let connection =
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            // Either side may end it as it likes.
+            tokio::select! {
+                biased;
+                _ = up.wait_for(|up| !up) => {}
+                _ = connection => {}
+            }
         });
         while connections.try_join_next().is_some() {}
     }
@@ -119,7 +138,9 @@ fn whole(bytes: Bytes) -> Whole {
 
 async fn stop(steps: &Steps, at: Option<usize>, edge: Edge, by: Side) -> Result<(), Lost> {
     match at {
-        Some(at) if steps.stops(at, edge) && steps.wait().await == by => Err("its caller is dead".into()),
+        Some(at) if steps.stops(at, edge) && steps.wait().await == Some(by) => {
+            Err("its caller is dead".into())
+        }
         Some(_) | None => Ok(()),
     }
 }

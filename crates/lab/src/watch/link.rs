@@ -139,8 +139,8 @@ async fn pump(
         };
         let at =
             steps.begin(Seen { step, by, part: None, connection: 0, bytes: message.len(), status: None });
-        if steps.stops(at, Edge::Before) {
-            steps.wait().await;
+        // Whoever was ended, the link is lost.
+        if steps.stops(at, Edge::Before) && steps.wait().await.is_some() {
             return;
         }
         if to.send(message).await.is_err() {
@@ -151,8 +151,9 @@ async fn pump(
                 return;
             }
             read.notified().await;
-            steps.wait().await;
-            return;
+            if steps.wait().await.is_some() {
+                return;
+            }
         }
     }
 }

@@ -4,9 +4,11 @@
 //! Deliberately absent: damage, and waiting for time. A step is reached because it was seen.
 
 mod bucket;
+mod ledger;
 mod link;
 mod steps;
 
 pub use bucket::BucketWatch;
+pub use ledger::Ledger;
 pub use link::LinkWatch;
 pub use steps::{Edge, Seen, Side, Steps, Stop};

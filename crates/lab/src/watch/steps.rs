@@ -53,13 +53,14 @@ pub struct Seen {
     pub status: Option<u16>,
 }
 
-/// Whether what was held goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gate {
-    Open,
-    Shut,
-    /// Opened once; what this side had sent is lost with it.
-    LostWith(Side),
+/// Whether everything stops.
+#[derive(Debug, Default)]
+struct Gate {
+    shut: bool,
+    /// How often it was opened: whoever waits before it goes on when this has grown.
+    opened: u64,
+    /// Who was ended before it was opened last: what this side had sent is lost.
+    lost: Option<Side>,
 }
 
 #[derive(Debug)]
@@ -78,15 +79,16 @@ impl Default for Steps {
         Self(Arc::new(Inner {
             seen: Mutex::default(),
             stop: Mutex::default(),
-            gate: watch::Sender::new(Gate::Open),
+            gate: watch::Sender::default(),
         }))
     }
 }
 
 impl Steps {
-    /// Stops at a step that is still to come; counted are all of its kind, also those that were seen before.
+    /// Stops at a step that is still to come; counted are all of its kind, also those that were seen before. What is
+    /// held already stays so.
     pub fn stop_at(&self, stop: Stop) {
-        self.0.gate.send_replace(Gate::Open);
+        self.0.gate.send_modify(|gate| gate.shut = false);
         *locked(&self.0.stop) = Some(stop);
     }
 
@@ -96,16 +98,30 @@ impl Steps {
     /// The steps that were seen instead.
     pub async fn reached(&self) -> Result<(), String> {
         let mut gate = self.0.gate.subscribe();
-        match timeout(WITHIN, gate.wait_for(|gate| *gate == Gate::Shut)).await {
+        match timeout(WITHIN, gate.wait_for(|gate| gate.shut)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(format!("{:?} was not reached: {:?}", self.stop(), self.names())),
         }
     }
 
+    /// Lets everything go on.
+    pub fn go_on(&self) {
+        self.open(None, None);
+    }
+
+    /// Lets everything go on up to another step.
+    pub fn go_on_to(&self, stop: Stop) {
+        self.open(Some(stop), None);
+    }
+
     /// Lets everything go on, but for what the ended side had sent.
     pub fn go_on_without(&self, ended: Side) {
-        *locked(&self.0.stop) = None;
-        self.0.gate.send_replace(Gate::LostWith(ended));
+        self.open(None, Some(ended));
+    }
+
+    fn open(&self, stop: Option<Stop>, lost: Option<Side>) {
+        *locked(&self.0.stop) = stop;
+        self.0.gate.send_modify(|gate| *gate = Gate { shut: false, opened: gate.opened + 1, lost });
     }
 
     /// Gives the steps so far, in their order.
@@ -148,17 +164,12 @@ impl Steps {
     }
 
     /// Shuts the gate and waits before it. Gives who was ended meanwhile.
-    pub(super) async fn wait(&self) -> Side {
+    pub(super) async fn wait(&self) -> Option<Side> {
         let mut gate = self.0.gate.subscribe();
-        self.0.gate.send_replace(Gate::Shut);
-        loop {
-            match *gate.borrow_and_update() {
-                Gate::LostWith(side) => return side,
-                Gate::Open | Gate::Shut => {}
-            }
-            // The sender lives in `self`.
-            let _ = gate.changed().await;
-        }
+        self.0.gate.send_modify(|gate| gate.shut = true);
+        let opened = gate.borrow().opened;
+        // The sender lives in `self`.
+        gate.wait_for(|gate| gate.opened > opened).await.ok()?.lost
     }
 }
 

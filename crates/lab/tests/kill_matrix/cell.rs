@@ -4,14 +4,12 @@ use std::fmt;
 use std::path::Path;
 
 use hoist_lab::scripted::sums;
-use hoist_lab::watch::{Edge, Side, Stop};
-use hoist_lab::{AgentProcess, Operator};
+use hoist_lab::stage::CLIENT;
+use hoist_lab::watch::{Edge, Ledger, Side, Stop};
+use hoist_lab::{AgentProcess, Operator, Stage};
 use hoist_wire::rest::Download;
 use hoist_wire::{ChecksumKind, DownloadId, State};
 use serde_json::json;
-
-use crate::ledger::Ledger;
-use crate::stage::{CLIENT, Stage};
 
 const PART: u64 = 5 * 1024 * 1024;
 
@@ -71,7 +69,7 @@ impl fmt::Display for Cell {
 impl Cell {
     /// Plays it, and says what was seen.
     pub(crate) async fn run(self) -> String {
-        let mut stage = Stage::set().await;
+        let mut stage = Stage::begin().set().await;
         let path = stage.scene.site.random("report", self.files.bytes());
         let operator = stage.scene.operator();
         stage.steps.stop_at(match self.phase {
@@ -82,7 +80,8 @@ impl Cell {
         // Asked before the agent was ever there: from its first word on everything is watched.
         let body = json!({"file_path": path.to_str().unwrap(), "allow_unknown": true});
         let asked = operator.ask_with(CLIENT, &body).await;
-        let mut agent = stage.agent();
+        // One slot, so that one that is lost is missed.
+        let mut agent = stage.agent().env("AGENT_SLOTS", "1").start();
         if self.phase != Phase::First {
             stage.steps.reached().await.unwrap();
         }

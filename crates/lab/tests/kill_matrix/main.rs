@@ -6,19 +6,18 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod cell;
-mod ledger;
-mod stage;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
+use hoist_lab::Stage;
+use hoist_lab::stage::CLIENT;
 use hoist_lab::watch::{Edge, Side};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use cell::{Cell, Files, Phase};
-use stage::Stage;
 
 /// Every message and every call of a download that nothing disturbs.
 const STEPS: [&str; 15] = [
@@ -68,12 +67,12 @@ fn cells() -> Vec<Cell> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_list_of_steps_is_what_a_download_does() {
     for files in [Files::OnePart, Files::ThreeParts] {
-        let stage = Stage::set().await;
+        let stage = Stage::begin().set().await;
         let path = stage.scene.site.random("report", files.bytes());
-        let agent = stage.agent();
+        let agent = stage.agent().start();
         let operator = stage.scene.operator();
-        operator.sees(stage::CLIENT, true).await;
-        let asked = operator.ask(stage::CLIENT, path.to_str().unwrap()).await;
+        operator.sees(CLIENT, true).await;
+        let asked = operator.ask(CLIENT, path.to_str().unwrap()).await;
         operator.completes(asked.id).await;
         stage.sees("forgotten").await;
         let mut seen: BTreeSet<String> = stage.steps.names().into_iter().collect();

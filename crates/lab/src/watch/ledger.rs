@@ -1,12 +1,12 @@
-//! What crossed to the bucket before and after a death, part by part.
+//! What crossed to the bucket before and after a death, part by part: only what was on its way may be sent again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hoist_lab::watch::{Seen, Side};
+use super::steps::{Seen, Side};
 
 /// What had happened at a death.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub struct Ledger {
     seen: Vec<Seen>,
     victim: Side,
     /// Connections below this one were begun before it.
@@ -15,7 +15,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Takes down what was seen when `victim` was dead, and the number of the next connection to the bucket.
-    pub(crate) fn at(seen: Vec<Seen>, victim: Side, connection: usize) -> Self {
+    pub fn at(seen: Vec<Seen>, victim: Side, connection: usize) -> Self {
         Self { seen, victim, connection }
     }
 
@@ -23,7 +23,7 @@ impl Ledger {
     ///
     /// # Panics
     /// If a part was.
-    pub(crate) fn check(&self, seen: &[Seen], part_count: u16) -> usize {
+    pub fn check(&self, seen: &[Seen], part_count: u16) -> usize {
         let confirmed: BTreeSet<u16> =
             self.seen.iter().filter(|seen| seen.status == Some(200)).filter_map(|seen| seen.part).collect();
         // A server's death takes nothing from an agent that sends. A dead agent's last bytes may come late.
