@@ -8,15 +8,16 @@ use super::steps::{Seen, Side};
 #[derive(Debug)]
 pub struct Ledger {
     seen: Vec<Seen>,
-    victim: Side,
+    /// Whether the agent was among the dead: a server's death takes nothing from an agent that sends.
+    agent_died: bool,
     /// Connections below this one were begun before it.
     connection: usize,
 }
 
 impl Ledger {
-    /// Takes down what was seen when `victim` was dead, and the number of the next connection to the bucket.
-    pub fn at(seen: Vec<Seen>, victim: Side, connection: usize) -> Self {
-        Self { seen, victim, connection }
+    /// Takes down what was seen when these were dead, and the number of the next connection to the bucket.
+    pub fn at(seen: Vec<Seen>, dead: &[Side], connection: usize) -> Self {
+        Self { seen, agent_died: dead.contains(&Side::Agent), connection }
     }
 
     /// Checks that nothing was sent again but what was on its way, and gives the bytes that were.
@@ -26,8 +27,8 @@ impl Ledger {
     pub fn check(&self, seen: &[Seen], part_count: u16) -> usize {
         let confirmed: BTreeSet<u16> =
             self.seen.iter().filter(|seen| seen.status == Some(200)).filter_map(|seen| seen.part).collect();
-        // A server's death takes nothing from an agent that sends. A dead agent's last bytes may come late.
-        let by_the_dead = |seen: &&Seen| self.victim == Side::Agent && seen.connection < self.connection;
+        // A dead agent's last bytes may come late.
+        let by_the_dead = |seen: &&Seen| self.agent_died && seen.connection < self.connection;
         let in_flight: BTreeSet<u16> = seen
             .iter()
             .filter(by_the_dead)

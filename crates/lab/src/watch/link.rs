@@ -140,7 +140,7 @@ async fn pump(
         let at =
             steps.begin(Seen { step, by, part: None, connection: 0, bytes: message.len(), status: None });
         // Whoever was ended, the link is lost.
-        if steps.stops(at, Edge::Before) && steps.wait().await.is_some() {
+        if steps.stops(at, Edge::Before) && !steps.wait().await.is_empty() {
             return;
         }
         if to.send(message).await.is_err() {
@@ -151,7 +151,7 @@ async fn pump(
                 return;
             }
             read.notified().await;
-            if steps.wait().await.is_some() {
+            if !steps.wait().await.is_empty() {
                 return;
             }
         }

@@ -59,8 +59,8 @@ struct Gate {
     shut: bool,
     /// How often it was opened: whoever waits before it goes on when this has grown.
     opened: u64,
-    /// Who was ended before it was opened last: what this side had sent is lost.
-    lost: Option<Side>,
+    /// Who was ended before it was opened last: what these had sent is lost.
+    lost: &'static [Side],
 }
 
 #[derive(Debug)]
@@ -106,20 +106,20 @@ impl Steps {
 
     /// Lets everything go on.
     pub fn go_on(&self) {
-        self.open(None, None);
+        self.open(None, &[]);
     }
 
     /// Lets everything go on up to another step.
     pub fn go_on_to(&self, stop: Stop) {
-        self.open(Some(stop), None);
+        self.open(Some(stop), &[]);
     }
 
-    /// Lets everything go on, but for what the ended side had sent.
-    pub fn go_on_without(&self, ended: Side) {
-        self.open(None, Some(ended));
+    /// Lets everything go on, but for what those that were ended had sent.
+    pub fn go_on_without(&self, ended: &'static [Side]) {
+        self.open(None, ended);
     }
 
-    fn open(&self, stop: Option<Stop>, lost: Option<Side>) {
+    fn open(&self, stop: Option<Stop>, lost: &'static [Side]) {
         *locked(&self.0.stop) = stop;
         self.0.gate.send_modify(|gate| *gate = Gate { shut: false, opened: gate.opened + 1, lost });
     }
@@ -164,12 +164,12 @@ impl Steps {
     }
 
     /// Shuts the gate and waits before it. Gives who was ended meanwhile.
-    pub(super) async fn wait(&self) -> Option<Side> {
+    pub(super) async fn wait(&self) -> &'static [Side] {
         let mut gate = self.0.gate.subscribe();
         self.0.gate.send_modify(|gate| gate.shut = true);
         let opened = gate.borrow().opened;
         // The sender lives in `self`.
-        gate.wait_for(|gate| gate.opened > opened).await.ok()?.lost
+        gate.wait_for(|gate| gate.opened > opened).await.map_or(&[], |gate| gate.lost)
     }
 }
 

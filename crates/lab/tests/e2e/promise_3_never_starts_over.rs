@@ -72,14 +72,14 @@ async fn a_machine_that_comes_back_with_another_disk_goes_on_by_content() {
     let id = ask(&stage, &mount.join("report")).await;
     stage.steps.reached().await.unwrap();
     agent.kill();
-    let ledger = Ledger::at(stage.steps.seen(), Side::Agent, stage.bucket.next_connection().await);
+    let ledger = Ledger::at(stage.steps.seen(), &[Side::Agent], stage.bucket.next_connection().await);
     // The same bytes under the same path: device, inode and times are others.
     let disk = elsewhere(&first);
     let second = disk.path().join("report");
     std::fs::copy(&first, &second).unwrap();
     std::fs::remove_file(&mount).unwrap();
     symlink(disk.path(), &mount).unwrap();
-    stage.steps.go_on_without(Side::Agent);
+    stage.steps.go_on_without(&[Side::Agent]);
     agent.start_again();
     let download = comes_whole(&stage, &operator, id, &second).await;
     assert_eq!(download.attempt, 2, "another process reads anew");
@@ -126,11 +126,11 @@ async fn an_outage_of_storage_costs_what_was_on_its_way() {
     stage.steps.reached().await.unwrap();
     let number = stage.bucket.next_connection().await;
     stage.bucket.cut();
-    stage.steps.go_on_without(Side::Agent);
+    stage.steps.go_on_without(&[Side::Agent]);
     operator
         .until(id, "the outage", |download| download.reason == Some(ReasonCode::StorageUnreachable))
         .await;
-    let ledger = Ledger::at(stage.steps.seen(), Side::Agent, number);
+    let ledger = Ledger::at(stage.steps.seen(), &[Side::Agent], number);
     stage.bucket.mend();
     assert_eq!(comes_whole(&stage, &operator, id, &path).await.attempt, 1);
     ledger.check(&stage.steps.seen(), 7);

@@ -47,20 +47,43 @@ pub(crate) enum Phase {
     Resumed,
 }
 
+/// Who is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Victim {
+    Agent,
+    Server,
+    /// Both at once: then only storage remembers.
+    Both,
+}
+
+impl Victim {
+    fn sides(self) -> &'static [Side] {
+        match self {
+            Self::Agent => &[Side::Agent],
+            Self::Server => &[Side::Server],
+            Self::Both => &[Side::Agent, Side::Server],
+        }
+    }
+}
+
 /// One cell of the matrix.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cell {
     pub(crate) step: &'static str,
     pub(crate) phase: Phase,
     pub(crate) files: Files,
-    pub(crate) victim: Side,
+    pub(crate) victim: Victim,
     pub(crate) edge: Edge,
 }
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let edge = if self.edge == Edge::Before { "before" } else { "after" };
-        let victim = if self.victim == Side::Agent { "agent" } else { "server" };
+        let victim = match self.victim {
+            Victim::Agent => "agent",
+            Victim::Server => "server",
+            Victim::Both => "both",
+        };
         let files = if self.files == Files::OnePart { "one part" } else { "three parts" };
         write!(f, "{victim} killed {edge} {}, {files}", self.step)
     }
@@ -87,7 +110,7 @@ impl Cell {
         }
         if self.phase == Phase::Resumed {
             agent.kill();
-            stage.steps.go_on_without(Side::Agent);
+            stage.steps.go_on_without(&[Side::Agent]);
         }
         if self.phase != Phase::First {
             stage.steps.stop_at(self.stop());
@@ -112,18 +135,24 @@ impl Cell {
         Stop { step: self.step, nth, edge: self.edge }
     }
 
-    /// Kills the victim, and starts it again.
+    /// Kills the victims, and starts them again.
     async fn strike(self, stage: &mut Stage, agent: &mut AgentProcess) -> Ledger {
-        match self.victim {
-            Side::Agent => agent.kill(),
-            Side::Server => stage.scene.server.kill(),
+        let victims = self.victim.sides();
+        let (agent_dies, server_dies) = (victims.contains(&Side::Agent), victims.contains(&Side::Server));
+        if server_dies {
+            stage.scene.server.kill();
+        }
+        if agent_dies {
+            agent.kill();
         }
         let seen = stage.steps.seen();
-        let ledger = Ledger::at(seen, self.victim, stage.bucket.next_connection().await);
-        stage.steps.go_on_without(self.victim);
-        match self.victim {
-            Side::Agent => agent.start_again(),
-            Side::Server => stage.scene.server.restart().await,
+        let ledger = Ledger::at(seen, victims, stage.bucket.next_connection().await);
+        stage.steps.go_on_without(victims);
+        if server_dies {
+            stage.scene.server.restart().await;
+        }
+        if agent_dies {
+            agent.start_again();
         }
         ledger
     }

@@ -1,5 +1,5 @@
-//! The kill matrix: every step in the life of a download, and at both its edges each program killed as a power cut does,
-//! for a file of one part and of three. Whatever died, the file comes, whole, once, and nothing is left behind.
+//! The kill matrix: every step in the life of a download, and at both its edges either program, or both, killed as a power
+//! cut does, for a file of one part and of three. Whatever died, the file comes, whole, once, and nothing is left behind.
 //!
 //! The cells are made from the list of steps, which is compared with the steps that are really seen.
 //! `HOIST_KILL_CELLS=offer` runs only those cells whose name contains this.
@@ -13,11 +13,11 @@ use std::time::Instant;
 
 use hoist_lab::Stage;
 use hoist_lab::stage::CLIENT;
-use hoist_lab::watch::{Edge, Side};
+use hoist_lab::watch::Edge;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use cell::{Cell, Files, Phase};
+use cell::{Cell, Files, Phase, Victim};
 
 /// Every message and every call of a download that nothing disturbs.
 const STEPS: [&str; 15] = [
@@ -54,7 +54,7 @@ fn cells() -> Vec<Cell> {
     let resumed = STEPS_OF_A_RESUME.map(|step| (step, Phase::Resumed));
     for (step, phase) in first.into_iter().chain(slow).chain(resumed) {
         for files in [Files::OnePart, Files::ThreeParts] {
-            for victim in [Side::Agent, Side::Server] {
+            for victim in [Victim::Agent, Victim::Server, Victim::Both] {
                 for edge in [Edge::Before, Edge::After] {
                     cells.push(Cell { step, phase, files, victim, edge });
                 }
