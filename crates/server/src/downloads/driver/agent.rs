@@ -19,6 +19,9 @@ use crate::store::{FoundFile, Record};
 /// Parts that may wait for the upload to be open.
 const MAX_HELD: usize = 64;
 
+/// When an agent asks again for a grant that could not be signed.
+const SIGN_AGAIN_MS: u64 = 5_000;
+
 /// An agent's reason is written at most so often.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -111,6 +114,8 @@ impl Driver {
         let now = self.shop.world.now();
         self.live.progress(progress.sent_bytes.min(size), progress.rate_bytes_per_sec, now);
         let (code, message, next_in_ms) = match progress.waiting {
+            // The agent repeats what it was told in `wait`; the record says more.
+            Some(waiting) if waiting.code == ReasonCode::BucketUnavailable => return,
             Some(waiting) if Self::may_report(waiting.code) => {
                 (waiting.code, clip(&waiting.message), waiting.retry_in_ms)
             }
@@ -119,12 +124,24 @@ impl Driver {
             }
             Some(_) | None => (ReasonCode::Hashing, String::from("the client reads the file"), 60_000),
         };
-        let same = record.life.reason.as_ref().is_some_and(|reason| reason.code == code);
-        if same || self.reported.elapsed() < REPORT_EVERY {
-            return;
+        if self.reported.elapsed() >= REPORT_EVERY {
+            self.report(record, by, code, message, next_in_ms).await;
         }
-        self.reported = Instant::now();
-        self.take(record, Event::Reported { by, code, message, next_in_ms }).await;
+    }
+
+    /// Writes why the download waits, where that is another reason than before.
+    async fn report(
+        &mut self,
+        record: &mut Record,
+        by: By,
+        code: ReasonCode,
+        message: String,
+        next_in_ms: u64,
+    ) {
+        if record.life.reason.as_ref().is_none_or(|reason| reason.code != code) {
+            self.reported = Instant::now();
+            self.take(record, Event::Reported { by, code, message, next_in_ms }).await;
+        }
     }
 
     async fn finished(&mut self, record: &mut Record, by: By, finished: &Finished) {
@@ -156,7 +173,7 @@ impl Driver {
         let by = By { link, attempt: record.life.attempt };
         let needs_md5 = record.life.upload.is_some_and(|upload| upload.checksum.needs_md5());
         let mut answers = Vec::with_capacity(ready.len());
-        let mut new = 0;
+        let (mut new, mut unsigned) = (0, None);
         for part in ready {
             if plan.part_len(part.number) != Some(part.size_bytes) || (needs_md5 && part.sums.md5.is_none()) {
                 let what = format!(
@@ -166,7 +183,7 @@ impl Driver {
                 self.violation(record, by, what).await;
                 return;
             }
-            let (answer, is_new) = self.answer_one(record, &plan, &part).await;
+            let (answer, is_new) = self.answer_one(record, &plan, &part, &mut unsigned).await;
             new += u32::from(is_new);
             answers.push(PartAnswer { number: part.number, answer });
         }
@@ -174,13 +191,19 @@ impl Driver {
         for parts in Batch::split(answers) {
             self.say(ToAgent::Parts(Parts { download_id: self.id, attempt: by.attempt, parts }));
         }
+        if let Some(message) = unsigned {
+            self.report(record, by, ReasonCode::BucketUnavailable, message, SIGN_AGAIN_MS).await;
+        }
     }
 
+    /// Answers for one part, and tells whether it is newly known to be stored. Why no grant could be signed goes to
+    /// `unsigned`.
     async fn answer_one(
         &mut self,
         record: &Record,
         plan: &hoist_engine::plan::Plan,
         part: &ReadyPart,
+        unsigned: &mut Option<String>,
     ) -> (Answer, bool) {
         if self.table.get(part.number).is_some_and(|stored| stored.sums == part.sums) {
             return (Answer::Stored, false);
@@ -209,7 +232,8 @@ impl Driver {
             Ok(grant) => (Answer::Put(grant), false),
             Err(error) => {
                 tracing::error!(download_id = %self.id, error = %chain(&error), "no grant can be signed");
-                (wait(5_000), false)
+                *unsigned = Some(format!("no grant can be signed: {}", chain(&error)));
+                (wait(SIGN_AGAIN_MS), false)
             }
         }
     }
