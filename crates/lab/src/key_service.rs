@@ -4,6 +4,7 @@
 //! Deliberately absent: the bucket. Who makes the service says how it hears of a new key.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -47,6 +48,7 @@ struct Inner {
     life: Duration,
     lend: Lend,
     keys: Mutex<Vec<ShortKey>>,
+    is_down: AtomicBool,
 }
 
 /// A running service. Dropped, it answers no more.
@@ -70,7 +72,12 @@ impl KeyService {
     pub async fn start(life: Duration, lend: impl Fn(&ShortKey) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port of loopback");
         let address = listener.local_addr().expect("the address of a bound socket");
-        let inner = Arc::new(Inner { life, lend: Box::new(lend), keys: Mutex::default() });
+        let inner = Arc::new(Inner {
+            life,
+            lend: Box::new(lend),
+            keys: Mutex::default(),
+            is_down: AtomicBool::new(false),
+        });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&inner)));
         Self { address, inner, _tasks: tasks }
@@ -84,6 +91,16 @@ impl KeyService {
             ("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("http://{}/keys", self.address)),
             ("AWS_CONTAINER_AUTHORIZATION_TOKEN", PASS.to_owned()),
         ]
+    }
+
+    /// Gives no keys any more until [`KeyService::mend`].
+    pub fn cut(&self) {
+        self.inner.is_down.store(true, Ordering::SeqCst);
+    }
+
+    /// Gives keys again.
+    pub fn mend(&self) {
+        self.inner.is_down.store(false, Ordering::SeqCst);
     }
 
     /// Gives all keys so far, the newest last.
@@ -117,9 +134,10 @@ impl Inner {
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let pass = request.headers().get(AUTHORIZATION).map(|value| value.as_bytes());
         if request.uri().path() != "/keys" || pass != Some(PASS.as_bytes()) {
-            let mut refused = Response::new(Full::default());
-            *refused.status_mut() = StatusCode::FORBIDDEN;
-            return refused;
+            return refusal(StatusCode::FORBIDDEN);
+        }
+        if self.is_down.load(Ordering::SeqCst) {
+            return refusal(StatusCode::SERVICE_UNAVAILABLE);
         }
         let key = self.key();
         let since = key.expires_at.duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970");
@@ -132,6 +150,12 @@ impl Inner {
         });
         Response::new(Full::from(said.to_string()))
     }
+}
+
+fn refusal(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut refused = Response::new(Full::default());
+    *refused.status_mut() = status;
+    refused
 }
 
 async fn accept(listener: TcpListener, inner: Arc<Inner>) {

@@ -120,7 +120,9 @@ impl Steps {
     }
 
     fn open(&self, stop: Option<Stop>, lost: &'static [Side]) {
-        *locked(&self.0.stop) = stop;
+        // Both at once: who meets the next stop must find the gate of after this.
+        let mut next = locked(&self.0.stop);
+        *next = stop;
         self.0.gate.send_modify(|gate| *gate = Gate { shut: false, opened: gate.opened + 1, lost });
     }
 
@@ -166,8 +168,11 @@ impl Steps {
     /// Shuts the gate and waits before it. Gives who was ended meanwhile.
     pub(super) async fn wait(&self) -> &'static [Side] {
         let mut gate = self.0.gate.subscribe();
-        self.0.gate.send_modify(|gate| gate.shut = true);
-        let opened = gate.borrow().opened;
+        let mut opened = 0;
+        self.0.gate.send_modify(|gate| {
+            gate.shut = true;
+            opened = gate.opened;
+        });
         // The sender lives in `self`.
         gate.wait_for(|gate| gate.opened > opened).await.map_or(&[], |gate| gate.lost)
     }

@@ -8,6 +8,7 @@ mod grants;
 mod happy;
 mod life;
 mod links;
+mod promise_3_keys;
 mod promise_3_never_starts_over;
 mod queue;
 mod rest;
