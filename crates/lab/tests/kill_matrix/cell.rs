@@ -45,6 +45,23 @@ pub(crate) enum Phase {
     Slow,
     /// After the agent was killed before it heard that its first part is stored.
     Resumed,
+    /// After the server was killed before it heard of the upload that it had created.
+    Lost,
+    /// After an operator cancelled it, while its first part does not get through.
+    Cancelled,
+}
+
+impl Phase {
+    /// Where it begins; none where it begins with the first word.
+    fn begins_at(self) -> Option<Stop> {
+        let (step, edge) = match self {
+            Self::First => return None,
+            Self::Slow | Self::Cancelled => ("UploadPart", Edge::Before),
+            Self::Resumed => ("UploadPart", Edge::After),
+            Self::Lost => ("CreateMultipartUpload", Edge::After),
+        };
+        Some(Stop { step, nth: 1, edge })
+    }
 }
 
 /// Who is killed.
@@ -85,7 +102,14 @@ impl fmt::Display for Cell {
             Victim::Both => "both",
         };
         let files = if self.files == Files::OnePart { "one part" } else { "three parts" };
-        write!(f, "{victim} killed {edge} {}, {files}", self.step)
+        let phase = match self.phase {
+            Phase::First => "",
+            Phase::Slow => " of a slow part",
+            Phase::Resumed => " of a resume",
+            Phase::Lost => " of a lost upload",
+            Phase::Cancelled => " of a cancelled download",
+        };
+        write!(f, "{victim} killed {edge} {}{phase}, {files}", self.step)
     }
 }
 
@@ -95,38 +119,47 @@ impl Cell {
         let mut stage = Stage::begin().set().await;
         let path = stage.scene.site.random("report", self.files.bytes());
         let operator = stage.scene.operator();
-        stage.steps.stop_at(match self.phase {
-            Phase::First => self.stop(),
-            Phase::Slow => Stop { step: "UploadPart", nth: 1, edge: Edge::Before },
-            Phase::Resumed => Stop { step: "UploadPart", nth: 1, edge: Edge::After },
-        });
+        stage.steps.stop_at(self.phase.begins_at().unwrap_or_else(|| self.stop()));
         // Asked before the agent was ever there: from its first word on everything is watched.
         let body = json!({"file_path": path.to_str().unwrap(), "allow_unknown": true});
-        let asked = operator.ask_with(CLIENT, &body).await;
+        let id = operator.ask_with(CLIENT, &body).await.id;
         // One slot, so that one that is lost is missed.
         let mut agent = stage.agent().env("AGENT_SLOTS", "1").start();
+        stage.steps.reached().await.unwrap();
         if self.phase != Phase::First {
+            self.prelude(&mut stage, &mut agent, id).await;
             stage.steps.reached().await.unwrap();
         }
-        if self.phase == Phase::Resumed {
-            agent.kill();
-            stage.steps.go_on_without(&[Side::Agent]);
-        }
-        if self.phase != Phase::First {
-            stage.steps.stop_at(self.stop());
-        }
-        if self.phase == Phase::Resumed {
-            agent.start_again();
-        }
-        stage.steps.reached().await.unwrap();
-        let ledger = self.strike(&mut stage, &mut agent).await;
-        let download = operator.completes(asked.id).await;
-        let again = ledger.check(&stage.steps.seen(), self.files.parts());
-        is_whole(&stage, &operator, &download, &path).await;
-        goes_on(&stage, &operator, asked.id, &download).await;
+        let ledger = self.strike(&mut stage, &mut agent, self.victim.sides(), None).await;
+        let download = operator.ends(id).await;
+        let said = if self.phase == Phase::Cancelled {
+            assert_eq!(download.state, State::Cancelled, "{download:#?}");
+            "cancelled".to_owned()
+        } else {
+            assert_eq!(download.state, State::Completed, "{download:#?}");
+            let again = ledger.check(&stage.steps.seen(), self.files.parts());
+            is_whole(&stage, &operator, &download, &path).await;
+            format!("attempt {}, {again} bytes again", download.attempt)
+        };
+        goes_on(&stage, &operator, &download).await;
         stage.finish().await;
         drop(agent);
-        format!("attempt {}, {again} bytes again", download.attempt)
+        said
+    }
+
+    /// Does what the phase begins with, and lets everything go on to the step.
+    async fn prelude(self, stage: &mut Stage, agent: &mut AgentProcess, id: DownloadId) {
+        let next = Some(self.stop());
+        match self.phase {
+            Phase::First | Phase::Slow => stage.steps.stop_at(self.stop()),
+            Phase::Resumed => drop(self.strike(stage, agent, &[Side::Agent], next).await),
+            Phase::Lost => drop(self.strike(stage, agent, &[Side::Server], next).await),
+            Phase::Cancelled => {
+                stage.steps.stop_at(self.stop());
+                let reply = stage.scene.operator().delete(&format!("/downloads/{id}")).await;
+                assert_eq!(reply.status, 200, "{}", reply.text());
+            }
+        }
     }
 
     fn stop(self) -> Stop {
@@ -135,9 +168,14 @@ impl Cell {
         Stop { step: self.step, nth, edge: self.edge }
     }
 
-    /// Kills the victims, and starts them again.
-    async fn strike(self, stage: &mut Stage, agent: &mut AgentProcess) -> Ledger {
-        let victims = self.victim.sides();
+    /// Kills the victims, lets everything go on, up to `next` if there is one, and starts them again.
+    async fn strike(
+        self,
+        stage: &mut Stage,
+        agent: &mut AgentProcess,
+        victims: &'static [Side],
+        next: Option<Stop>,
+    ) -> Ledger {
         let (agent_dies, server_dies) = (victims.contains(&Side::Agent), victims.contains(&Side::Server));
         if server_dies {
             stage.scene.server.kill();
@@ -148,6 +186,9 @@ impl Cell {
         let seen = stage.steps.seen();
         let ledger = Ledger::at(seen, victims, stage.bucket.next_connection().await);
         stage.steps.go_on_without(victims);
+        if let Some(next) = next {
+            stage.steps.stop_at(next);
+        }
         if server_dies {
             stage.scene.server.restart().await;
         }
@@ -174,11 +215,11 @@ async fn is_whole(stage: &Stage, operator: &Operator, download: &Download, path:
 }
 
 /// Checks that the record stays as it is, and that the agent's only slot is free.
-async fn goes_on(stage: &Stage, operator: &Operator, id: DownloadId, download: &Download) {
+async fn goes_on(stage: &Stage, operator: &Operator, download: &Download) {
     let next = stage.scene.site.random("next", 1000);
     let asked = operator.ask(CLIENT, next.to_str().unwrap()).await;
     operator.completes(asked.id).await;
-    let now = operator.show(id).await;
-    assert_eq!(now.state, State::Completed);
+    let now = operator.show(download.id).await;
+    assert_eq!(now.state, download.state);
     assert_eq!((now.object_key, now.attempt), (download.object_key.clone(), download.attempt));
 }
