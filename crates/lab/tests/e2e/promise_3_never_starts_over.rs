@@ -161,3 +161,76 @@ async fn grants_that_expire_on_their_way_cost_nothing_that_is_stored() {
     drop(agent);
     stage.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_power_cut_at_every_part_sends_no_part_twice() {
+    let mut stage = Stage::begin().set().await;
+    let operator = stage.scene.operator();
+    let path = stage.scene.site.random("report", SEVEN_PARTS);
+    // Stored, and nobody has heard of it.
+    let stored = |nth| Stop { step: "UploadPart", nth, edge: Edge::After };
+    stage.steps.stop_at(stored(1));
+    let mut agent = stage.agent().env("MAX_PARTS_IN_FLIGHT", "1").start();
+    let id = ask(&stage, &path).await;
+    for nth in 1..=7 {
+        stage.steps.reached().await.unwrap();
+        agent.kill();
+        if nth % 2 == 0 {
+            stage.scene.server.kill();
+        }
+        stage.steps.go_on_without(&[Side::Agent]);
+        if nth < 7 {
+            stage.steps.stop_at(stored(nth + 1));
+        }
+        if nth % 2 == 0 {
+            stage.scene.server.restart().await;
+        }
+        agent.start_again();
+    }
+    assert_eq!(comes_whole(&stage, &operator, id, &path).await.attempt, 8);
+    let sent = stage.steps.seen().iter().filter(|seen| seen.part.is_some()).count();
+    assert_eq!(sent, 7, "a part was sent twice");
+    drop(agent);
+    stage.finish().await;
+}
+
+/// Gives the regular files that a process has open for writing.
+fn written_by(pid: u32) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let open = files.filter_map(|file| {
+        let file = file.unwrap();
+        let name = file.file_name().into_string().unwrap();
+        let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{name}")).ok()?;
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        let may_write = u32::from_str_radix(flags.trim(), 8).unwrap() & 0b11 != 0;
+        let target = std::fs::read_link(file.path()).ok()?;
+        (may_write && std::fs::metadata(&target).is_ok_and(|meta| meta.is_file())).then_some(target)
+    });
+    open.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_keeps_nothing_of_a_download_on_its_disk() {
+    let stage = Stage::begin().set().await;
+    let operator = stage.scene.operator();
+    let path = stage.scene.site.random("report", SEVEN_PARTS);
+    let (home, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    stage.steps.stop_at(on_its_way(4));
+    let agent = stage.agent().env("HOME", home.path()).env("TMPDIR", temporary.path()).start();
+    let id = ask(&stage, &path).await;
+    stage.steps.reached().await.unwrap();
+    let mut written = written_by(agent.pid());
+    // What it logs goes where the lab wants it.
+    written.retain(|path| !path.extension().is_some_and(|is| is == "out" || is == "err"));
+    assert_eq!(written, Vec::<PathBuf>::new(), "files that the agent writes to in the middle of a download");
+    stage.steps.go_on();
+    comes_whole(&stage, &operator, id, &path).await;
+    for folder in [home.path(), temporary.path()] {
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0, "{} is not empty", folder.display());
+    }
+    let at_the_site: Vec<_> = std::fs::read_dir(stage.scene.site.root()).unwrap().collect();
+    assert_eq!(at_the_site.len(), 1, "{at_the_site:?}");
+    drop(agent);
+    // Its working folder is looked at here.
+    stage.finish().await;
+}
