@@ -2,7 +2,8 @@
 //! cut does, for a file of one part and of three. Whatever died, the file comes, whole, once, and nothing is left behind.
 //!
 //! The cells are made from the list of steps, which is compared with the steps that are really seen.
-//! `HOIST_KILL_CELLS=offer` runs only those cells whose name contains this.
+//! `HOIST_KILL_CELLS=offer` runs only those cells whose name contains this; `HOIST_KILL_CHECKSUM=part_md5` runs them on a
+//! bucket that is proven by the parts' MD5.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod cell;
