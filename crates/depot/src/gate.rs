@@ -1,13 +1,19 @@
 //! What S3 refuses before it looks at an operation, and the protocol crate does not: requests without a
-//! signature of version 4, `x-amz-*` headers that are not signed, foreign regions, URLs for over a week.
+//! signature of version 4, `x-amz-*` headers that are not signed, foreign regions, URLs for over a week,
+//! temporary keys past their end.
 //! Whether the signature itself is right is the protocol crate's business, right after this.
 
 use std::borrow::Cow;
+use std::time::SystemTime;
 
 use http::{HeaderMap, Uri};
 use percent_encoding::percent_decode_str;
 use s3s::{S3Result, s3_error};
 
+use crate::keys::Keys;
+
+/// Where a request shows the session token of a temporary key, if not in the query.
+const TOKEN: &str = "x-amz-security-token";
 /// S3's longest life of a presigned URL, in seconds.
 const MAX_EXPIRES_SECS: u64 = 7 * 24 * 3_600;
 
@@ -27,7 +33,7 @@ struct Signed<'a> {
 ///
 /// # Errors
 /// The refusal, as S3 codes it.
-pub(crate) fn check(uri: &Uri, headers: &HeaderMap, region: &str) -> S3Result<()> {
+pub(crate) fn check(uri: &Uri, headers: &HeaderMap, region: &str, keys: &Keys) -> S3Result<()> {
     let signed = signed(uri, headers)?;
     // The protocol crate would call these malformed; S3 calls any signature that is not right a mismatch.
     if signed.signature.len() != 64 || !signed.signature.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -55,7 +61,12 @@ pub(crate) fn check(uri: &Uri, headers: &HeaderMap, region: &str) -> S3Result<()
         ));
     }
     match signed.credential.split('/').nth_back(2) {
-        Some(scope) if scope == region => Ok(()),
+        Some(scope) if scope == region => {
+            let access_key = signed.credential.split('/').next().unwrap_or_default();
+            let in_header = headers.get(TOKEN).and_then(|token| token.to_str().ok()).map(Cow::Borrowed);
+            let token = in_header.or_else(|| parameter(uri, "X-Amz-Security-Token"));
+            keys.check(access_key, token.as_deref(), SystemTime::now())
+        }
         _ if signed.expires.is_some() => Err(s3_error!(
             AuthorizationQueryParametersError,
             "the URL is signed for another region than {region}"
@@ -92,15 +103,18 @@ fn signed<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> S3Result<Signed<'a>> {
     })
 }
 
+/// Reads a parameter of the query.
+fn parameter<'a>(uri: &'a Uri, wanted: &str) -> Option<Cow<'a, str>> {
+    uri.query()?.split('&').find_map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = percent_decode_str(name).decode_utf8().ok()?;
+        (name == wanted).then(|| percent_decode_str(value).decode_utf8().ok()).flatten()
+    })
+}
+
 /// Reads the parameters of a presigned URL; none if it is not one of version 4.
 fn signed_by_query(uri: &Uri) -> Option<Signed<'_>> {
-    let parameter = |wanted: &str| {
-        uri.query()?.split('&').find_map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = percent_decode_str(name).decode_utf8().ok()?;
-            (name == wanted).then(|| percent_decode_str(value).decode_utf8().ok()).flatten()
-        })
-    };
+    let parameter = |wanted| parameter(uri, wanted);
     let signature = parameter("X-Amz-Signature")?;
     Some(Signed {
         signature,
@@ -119,7 +133,8 @@ mod tests {
     fn refusal(uri: &str, headers: &[(&'static str, &'static str)]) -> Option<String> {
         let map: HeaderMap =
             headers.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect();
-        let refused = check(&uri.parse().unwrap(), &map, "eu-west-1").err()?;
+        let keys = Keys::new("AK".to_owned(), "SK".into());
+        let refused = check(&uri.parse().unwrap(), &map, "eu-west-1", &keys).err()?;
         Some(refused.code().as_str().to_owned())
     }
 

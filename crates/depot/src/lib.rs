@@ -10,6 +10,7 @@ mod disk;
 mod error;
 mod gate;
 mod intake;
+mod keys;
 mod lent;
 mod listing;
 mod names;
@@ -26,14 +27,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::keys::{Keys, Signers};
 use crate::store::Store;
+
+pub use crate::keys::TemporaryKey;
 
 /// How long [`Depot::stop`] waits for requests in hand.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -47,7 +50,7 @@ pub struct DepotConfig {
     pub dir: PathBuf,
     /// Where to listen. Port 0 takes the port of the last time, or a free one.
     pub bind: SocketAddr,
-    /// The one access key that it knows.
+    /// The one access key that it always knows.
     pub access_key: String,
     /// Its secret.
     pub secret_key: SecretString,
@@ -88,6 +91,7 @@ pub enum DepotError {
 #[derive(Debug)]
 pub struct Depot {
     addr: SocketAddr,
+    keys: Arc<Keys>,
     store: Arc<Store>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -108,12 +112,13 @@ impl Depot {
         let (listener, addr) = listen(&dir, bind).await?;
         let operations = s3::Operations { store: Arc::clone(&store), region: region.clone() };
         let mut builder = S3ServiceBuilder::new(operations);
-        builder.set_auth(SimpleAuth::from_single(access_key, secret_key.expose_secret()));
-        let service = serve::Service { s3: builder.build(), region: region.into() };
+        let keys = Arc::new(Keys::new(access_key, secret_key));
+        builder.set_auth(Signers(Arc::clone(&keys)));
+        let service = serve::Service { s3: builder.build(), region: region.into(), keys: Arc::clone(&keys) };
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         tasks.spawn(serve::accept(listener, service, stop.clone()));
         tracing::info!(%addr, "the depot listens");
-        Ok(Self { addr, store, stop, tasks })
+        Ok(Self { addr, keys, store, stop, tasks })
     }
 
     /// Where it listens.
@@ -131,6 +136,12 @@ impl Depot {
             std::net::IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         };
         format!("http://{}", SocketAddr::new(ip, self.addr.port()))
+    }
+
+    /// Takes another key for a while, as a security token service would hand it out; for tests of whoever signs. It is
+    /// kept in memory alone.
+    pub fn lend(&self, key: TemporaryKey) {
+        self.keys.lend(key);
     }
 
     /// Stops: no new connections, requests in hand get five seconds, then all is dropped.

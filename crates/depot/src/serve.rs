@@ -18,6 +18,7 @@ use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 
 use crate::gate;
+use crate::keys::Keys;
 use crate::lent::Lent;
 
 /// Connections served at a time; more wait in the listener's queue.
@@ -34,6 +35,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Service {
     pub(crate) s3: S3Service,
     pub(crate) region: Arc<str>,
+    pub(crate) keys: Arc<Keys>,
 }
 
 /// Accepts until `stop`, then lets the requests in hand end.
@@ -103,7 +105,7 @@ async fn answer(service: &Service, request: http::Request<Incoming>) -> HttpResp
     let waits = request.headers().contains_key(http::header::EXPECT);
     let (head, body) = request.into_parts();
     let lent = Lent::new(body);
-    let response = match gate::check(&head.uri, &head.headers, &service.region) {
+    let response = match gate::check(&head.uri, &head.headers, &service.region, &service.keys) {
         Ok(()) => {
             let request = http::Request::from_parts(head, Body::http_body(lent.clone()));
             // The protocol crate logs requests with their signed URLs, and each 404 as an error: silence.

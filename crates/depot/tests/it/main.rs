@@ -3,6 +3,7 @@
 
 mod bench;
 mod crash;
+mod lent_keys;
 mod multipart;
 mod objects;
 mod refusals;

@@ -12,6 +12,8 @@ mod links;
 mod own_bucket;
 mod promise_1_no_false_success;
 mod promise_2_no_false_failure;
+mod promise_3_keys;
+mod promise_3_never_starts_over;
 mod promise_4_never_mixes;
 mod promise_5_nothing_silent;
 mod promise_6_no_litter;

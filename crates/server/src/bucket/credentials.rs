@@ -15,8 +15,11 @@ use tokio::sync::Mutex;
 /// Life that credentials should have left: the longest grant, 15 minutes, and some.
 const WANTED_LIFE: Duration = Duration::from_secs(20 * 60);
 
-/// Least time between two fetches while the source has nothing that lives longer (IMDS renews late).
+/// Least time between two fetches while the source has nothing that lives longer (IMDS renews late) …
 const REFETCH_AFTER: Duration = Duration::from_secs(30);
+
+/// … and when they end sooner than that. In between, half of what was left at the last fetch is waited.
+const REFETCH_AT_LEAST_AFTER: Duration = Duration::from_secs(1);
 
 /// A source of credentials, and the ones it gave last.
 #[derive(Debug, Clone)]
@@ -36,7 +39,14 @@ impl Held {
     fn is_good(&self, now: SystemTime) -> bool {
         let Some(life) = life_left(&self.credentials, now) else { return true };
         let age = now.duration_since(self.fetched_at).unwrap_or(REFETCH_AFTER);
-        life >= WANTED_LIFE || (life > Duration::ZERO && age < REFETCH_AFTER)
+        life >= WANTED_LIFE || (life > Duration::ZERO && age < self.patience())
+    }
+
+    /// Gives how long the source is left alone. Near their end they are asked for more often: a grant signed with the
+    /// last second of old credentials, while there are new ones, is worth nothing.
+    fn patience(&self) -> Duration {
+        let left = life_left(&self.credentials, self.fetched_at).unwrap_or(WANTED_LIFE);
+        (left / 2).clamp(REFETCH_AT_LEAST_AFTER, REFETCH_AFTER)
     }
 }
 
@@ -138,6 +148,15 @@ mod tests {
     async fn a_source_with_nothing_better_is_not_asked_for_every_grant() {
         let (signer, fetches) = signer(600, u32::MAX);
         for (now, expected) in [(0, 1), (29, 1), (30, 2), (31, 2)] {
+            signer.current(at(now)).await.unwrap();
+            assert_eq!(fetches.load(Ordering::SeqCst), expected, "at {now} s");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_nearer_the_end_the_sooner_the_source_is_asked_again() {
+        let (signer, fetches) = signer(40, u32::MAX);
+        for (now, expected) in [(0, 1), (19, 1), (20, 2), (29, 2), (30, 3), (35, 4), (39, 5)] {
             signer.current(at(now)).await.unwrap();
             assert_eq!(fetches.load(Ordering::SeqCst), expected, "at {now} s");
         }

@@ -105,7 +105,10 @@ impl Place {
                 | "InternalError"
                 | "OperationAborted"
                 | "ConditionalRequestConflict"
-                | "RequestTimeTooSkewed",
+                | "RequestTimeTooSkewed"
+                // The server's own credentials ended on the way; the next call is signed with others.
+                | "ExpiredToken"
+                | "TokenRefreshRequired",
                 _,
             ) => unclear(asked, format!("{status} {code}: {message}")),
             ("NotImplemented", _) | (_, 501) => BucketError::Other { call, key, status, code, message },
@@ -237,6 +240,7 @@ mod tests {
             (200, "SomethingNew", "unclear"),
             (200, "NoSuchUpload", "no such upload"),
             (403, "RequestTimeTooSkewed", "unclear"),
+            (400, "ExpiredToken", "unclear"),
             (409, "OperationAborted", "unclear"),
             (501, "NotImplemented", "other"),
             (400, "InvalidArgument", "other"),

@@ -98,7 +98,9 @@ impl S3Bucket {
         let credentials = self.signer.current(now).await.map_err(|error| no_credentials(asked, &error))?;
         let left = life_left(&credentials, now).unwrap_or(MAX_TTL);
         let ttl = Duration::from_secs(wanted.min(left).min(MAX_TTL).as_secs());
-        if let (false, Ok(life)) = (ttl.is_zero(), PresigningConfig::expires_in(ttl)) {
+        // It counts from the moment at which the credentials were looked at: signing must not take it past their end.
+        let life = PresigningConfig::builder().start_time(now).expires_in(ttl).build();
+        if let (false, Ok(life)) = (ttl.is_zero(), life) {
             return Ok(life);
         }
         let (code, message) = if left.as_secs() == 0 {

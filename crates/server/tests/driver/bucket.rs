@@ -202,7 +202,8 @@ impl Bucket for FakeBucket {
     async fn grant_part(&self, request: GrantRequest<'_>) -> Result<Grant, BucketError> {
         let (upload, number) = (&request.multipart_id.0, request.number);
         let url = format!("fake:{upload}:{number}:{}:{}", request.size_bytes, request.sums.crc64nvme.0);
-        Ok(Grant { url: Sealed::new(url), headers: BTreeMap::new(), expires_in_secs: 900 })
+        let grant = Grant { url: Sealed::new(url), headers: BTreeMap::new(), expires_in_secs: 900 };
+        self.call("grant_part", request.key, |_| Ok(grant)).await
     }
 
     async fn list_parts(&self, key: &str, id: &MultipartId) -> Result<Vec<ListedPart>, BucketError> {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use hoist_server::store::Record;
 use hoist_wire::to_agent::Answer;
-use hoist_wire::{Outcome, State};
+use hoist_wire::{Outcome, ReasonCode, State};
 
 use crate::bucket::Turn;
 use crate::ctx::{Ctx, File, attempt};
@@ -26,6 +27,26 @@ async fn a_file_is_brought_and_its_slot_is_free_again() {
     let next = ctx.ask(&server).await;
     agent.forgotten(of).await;
     assert_eq!(agent.fetch().await.download_id, next);
+}
+
+#[tokio::test]
+async fn a_grant_that_cannot_be_signed_is_the_reason_why_it_waits() {
+    let ctx = Ctx::new().await;
+    let server = ctx.serve().await;
+    let mut agent = server.agent(1, Vec::new()).await;
+    let id = ctx.ask(&server).await;
+    let of = agent.fetch().await;
+    agent.offer(of, &file()).await;
+    agent.accept().await;
+    ctx.bucket.script("grant_part", Turn::Unclear);
+    assert!(matches!(agent.ready(of, file().parts()).await[0], Answer::Wait(_)));
+    let waits = |record: &Record| record.life.reason.as_ref().map(|reason| reason.code);
+    let record =
+        ctx.until(id, "waiting", |record| waits(record) == Some(ReasonCode::BucketUnavailable)).await;
+    assert!(record.life.reason.unwrap().message.contains("scripted"));
+    agent.send(of, &ctx.bucket, file().parts()).await;
+    agent.finished(of, &file()).await;
+    assert_eq!(agent.forget().await.outcome, Outcome::Completed);
 }
 
 #[tokio::test]

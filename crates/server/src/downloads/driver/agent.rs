@@ -19,6 +19,9 @@ use crate::store::{FoundFile, Record};
 /// Parts that may wait for the upload to be open.
 const MAX_HELD: usize = 64;
 
+/// When an agent asks again for a grant that could not be signed.
+const SIGN_AGAIN_MS: u64 = 5_000;
+
 /// An agent's reason is written at most so often.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -120,6 +123,8 @@ impl Driver {
         let now = self.shop.world.now();
         self.live.progress(progress.sent_bytes.min(size), progress.rate_bytes_per_sec, now);
         let (code, message, next_in_ms) = match progress.waiting {
+            // The agent repeats what it was told in `wait`; the record says more.
+            Some(waiting) if waiting.code == ReasonCode::BucketUnavailable => return,
             Some(waiting) if Self::may_report(waiting.code) => {
                 (waiting.code, clip(&waiting.message), waiting.retry_in_ms)
             }
@@ -130,12 +135,24 @@ impl Driver {
         };
         // Before `accept` an agent has nothing to tell, and the server knows better why it waits.
         let knows_nothing = self.opened.is_none() && matches!(code, ReasonCode::Hashing);
-        let same = record.life.reason.as_ref().is_some_and(|reason| reason.code == code);
-        if same || knows_nothing || self.reported.elapsed() < REPORT_EVERY {
-            return;
+        if !knows_nothing && self.reported.elapsed() >= REPORT_EVERY {
+            self.report(record, by, code, message, next_in_ms).await;
         }
-        self.reported = Instant::now();
-        self.take(record, Event::Reported { by, code, message, next_in_ms }).await;
+    }
+
+    /// Writes why the download waits, where that is another reason than before.
+    async fn report(
+        &mut self,
+        record: &mut Record,
+        by: By,
+        code: ReasonCode,
+        message: String,
+        next_in_ms: u64,
+    ) {
+        if record.life.reason.as_ref().is_none_or(|reason| reason.code != code) {
+            self.reported = Instant::now();
+            self.take(record, Event::Reported { by, code, message, next_in_ms }).await;
+        }
     }
 
     async fn finished(&mut self, record: &mut Record, by: By, finished: &Finished) {
@@ -167,7 +184,7 @@ impl Driver {
         let by = By { link, attempt: record.life.attempt };
         let needs_md5 = record.life.upload.is_some_and(|upload| upload.checksum.needs_md5());
         let mut answers = Vec::with_capacity(ready.len());
-        let mut new = 0;
+        let (mut new, mut unsigned) = (0, None);
         for part in ready {
             if plan.part_len(part.number) != Some(part.size_bytes) || (needs_md5 && part.sums.md5.is_none()) {
                 let what = format!(
@@ -177,7 +194,7 @@ impl Driver {
                 self.violation(record, by, what).await;
                 return;
             }
-            let (answer, is_new) = self.answer_one(record, &plan, &part).await;
+            let (answer, is_new) = self.answer_one(record, &plan, &part, &mut unsigned).await;
             new += u32::from(is_new);
             answers.push(PartAnswer { number: part.number, answer });
         }
@@ -185,13 +202,19 @@ impl Driver {
         for parts in Batch::split(answers) {
             self.say(ToAgent::Parts(Parts { download_id: self.id, attempt: by.attempt, parts }));
         }
+        if let Some(message) = unsigned {
+            self.report(record, by, ReasonCode::BucketUnavailable, message, SIGN_AGAIN_MS).await;
+        }
     }
 
+    /// Answers for one part, and tells whether it is newly known to be stored. Why no grant could be signed goes to
+    /// `unsigned`.
     async fn answer_one(
         &mut self,
         record: &Record,
         plan: &hoist_engine::plan::Plan,
         part: &ReadyPart,
+        unsigned: &mut Option<String>,
     ) -> (Answer, bool) {
         if self.table.get(part.number).is_some_and(|stored| stored.sums == part.sums) {
             return (Answer::Stored, false);
@@ -220,7 +243,8 @@ impl Driver {
             Ok(grant) => (Answer::Put(grant), false),
             Err(error) => {
                 tracing::error!(download_id = %self.id, error = %chain(&error), "no grant can be signed");
-                (wait(5_000), false)
+                *unsigned = Some(format!("no grant can be signed: {}", chain(&error)));
+                (wait(SIGN_AGAIN_MS), false)
             }
         }
     }
