@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use clap::Parser;
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, StringValueParser, TypedValueParser};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use hoist_wire::claims::Claims;
 use hoist_wire::duration::parse_size;
 use hoist_wire::limits::MAX_SLOTS;
+use hoist_wire::switch::parse_switch;
 use hoist_wire::{AGENT_AUDIENCE, ClientId, LINK_PATH};
 use http::Uri;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -51,17 +52,40 @@ pub struct Settings {
     #[arg(long, env = "MAX_PARTS_IN_FLIGHT", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub max_parts_in_flight: u8,
     /// Largest file that may leave, such as 10GiB.
-    #[arg(long, env = "MAX_FILE_SIZE", value_parser = parse_size)]
+    #[arg(long, env = "MAX_FILE_SIZE", value_parser = max_file_size)]
     pub max_file_size: Option<u64>,
     /// More certificate authorities to trust (PEM), beside the system's.
     #[arg(long, env = "EXTRA_CA_FILE", value_parser = path())]
     pub extra_ca_file: Option<PathBuf>,
     /// Allow storage over plain http that is not on this machine.
-    #[arg(long, env = "ALLOW_PLAIN_STORAGE", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, env = "ALLOW_PLAIN_STORAGE", value_parser = switch("ALLOW_PLAIN_STORAGE"))]
     pub allow_plain_storage: bool,
     /// Allow storage at private addresses.
-    #[arg(long, env = "ALLOW_PRIVATE_STORAGE", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, env = "ALLOW_PRIVATE_STORAGE", value_parser = switch("ALLOW_PRIVATE_STORAGE"))]
     pub allow_private_storage: bool,
+}
+
+/// Gives the command line, for which an empty variable is as good as none: compose files cannot unset one.
+fn command() -> clap::Command {
+    Settings::command().mut_args(|arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        if value.is_some_and(|value| value.is_empty()) { arg.env(None::<&'static str>) } else { arg }
+    })
+}
+
+/// Reads the switch that the setting `name` is.
+fn switch(name: &'static str) -> impl TypedValueParser<Value = bool> {
+    StringValueParser::new().try_map(move |text| parse_switch(name, &text))
+}
+
+/// Reads the size of the largest file.
+fn max_file_size(text: &str) -> Result<u64, String> {
+    match parse_size(text) {
+        Ok(0) => {
+            Err(String::from("no file could leave: give a size of at least 1, or leave it out for no limit"))
+        }
+        other => other.map_err(|error| error.to_string()),
+    }
 }
 
 /// Reads a path; an empty one is as none, because that is how compose files leave a setting out.
@@ -155,6 +179,12 @@ pub struct ServerUrl {
 }
 
 impl Settings {
+    /// Reads arguments and environment; ends the program with a usage error where they cannot be understood.
+    pub fn read() -> Self {
+        let read = Self::from_arg_matches(&command().get_matches());
+        read.unwrap_or_else(|error| error.exit())
+    }
+
     /// Turns settings into a configuration, or says which one is wrong.
     ///
     /// # Errors
@@ -326,9 +356,13 @@ mod tests {
 
     #[test]
     fn bad_values_stop_the_start() {
-        for bad in
-            [["--slots", "0"], ["--slots", "17"], ["--max-parts-in-flight", "17"], ["--max-file-size", "big"]]
-        {
+        for bad in [
+            ["--slots", "0"],
+            ["--slots", "17"],
+            ["--max-parts-in-flight", "17"],
+            ["--max-file-size", "big"],
+            ["--max-file-size", "0"],
+        ] {
             let args = ["hoist-agent", "--root", "/tmp"].iter().chain(&bad);
             assert!(Settings::try_parse_from(args).is_err(), "{bad:?}");
         }

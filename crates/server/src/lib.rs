@@ -13,3 +13,4 @@ pub mod links;
 mod serve;
 pub mod store;
 pub mod tokens;
+mod values;
