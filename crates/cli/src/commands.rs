@@ -148,10 +148,11 @@ async fn wait_and_print(
 ) -> Result<(), Failure> {
     let result = wait::wait(api, &mut reply, waiting.timeout, waiting.output.as_deref()).await;
     let printed = if json || result.is_ok() { print_card(&reply, json) } else { Ok(()) };
-    if result.is_ok() && !json {
-        if let Some(path) = &waiting.output {
-            text::note(&format!("saved to {}", text::safe(&path.display().to_string())));
-        }
+    if result.is_ok()
+        && !json
+        && let Some(path) = &waiting.output
+    {
+        text::note(&format!("saved to {}", text::safe(&path.display().to_string())));
     }
     result.and(printed)
 }

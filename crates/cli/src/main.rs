@@ -63,10 +63,11 @@ fn start(cli: args::Cli) -> Result<(), Failure> {
 
 /// Says what went wrong, its stable name, and what to do.
 fn tell(failure: &Failure, json: bool) {
-    if json && let Failure::Problem { text: Some(problem), .. } = failure {
-        if let Err(lost) = text::print(&text::safe_json(problem)) {
-            text::note(&format!("error: {lost}"));
-        }
+    if json
+        && let Failure::Problem { text: Some(problem), .. } = failure
+        && let Err(lost) = text::print(&text::safe_json(problem))
+    {
+        text::note(&format!("error: {lost}"));
     }
     let code = failure.code().map(|code| format!(" ({})", text::safe(&code))).unwrap_or_default();
     text::note(&format!("error: {}{code}", text::safe(&failure.to_string())));

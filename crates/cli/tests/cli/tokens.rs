@@ -84,7 +84,9 @@ async fn output_that_is_lost_is_no_success() {
         [&token[..], &["show", ID], &["show", ID, "--json"], &["watch", ID], &["cancel", ID], &["--help"]]
     {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-        let output = hoist(folder.path(), &server.url, args).stdout(full).output().await.unwrap();
+        let mut command = hoist(folder.path(), &server.url, args);
+        let child = command.stdout(full).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let output = child.wait_with_output().await.unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{args:?}: {text}");
         assert!(text.contains("stdout cannot be written"), "{args:?}: {text}");
