@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use clap::Parser;
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, StringValueParser, TypedValueParser};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use hoist_wire::claims::Claims;
 use hoist_wire::duration::{parse_rate, parse_size};
 use hoist_wire::limits::MAX_SLOTS;
+use hoist_wire::switch::parse_switch;
 use hoist_wire::{AGENT_AUDIENCE, ClientId, LINK_PATH, OnChange};
 use http::Uri;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -54,7 +55,7 @@ pub struct Settings {
     #[arg(long, env = "MAX_RATE", value_parser = parse_rate)]
     pub max_rate: Option<u64>,
     /// Largest file that may leave, such as 10GiB.
-    #[arg(long, env = "MAX_FILE_SIZE", value_parser = parse_size)]
+    #[arg(long, env = "MAX_FILE_SIZE", value_parser = max_file_size)]
     pub max_file_size: Option<u64>,
     /// What to do when a file changes while it is read, where the request does not say: restart, fail, or prefix.
     #[arg(long, env = "ON_CHANGE", value_name = "WHAT")]
@@ -63,11 +64,34 @@ pub struct Settings {
     #[arg(long, env = "EXTRA_CA_FILE", value_parser = path())]
     pub extra_ca_file: Option<PathBuf>,
     /// Allow storage over plain http that is not on this machine.
-    #[arg(long, env = "ALLOW_PLAIN_STORAGE", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, env = "ALLOW_PLAIN_STORAGE", value_parser = switch("ALLOW_PLAIN_STORAGE"))]
     pub allow_plain_storage: bool,
     /// Allow storage at private addresses.
-    #[arg(long, env = "ALLOW_PRIVATE_STORAGE", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, env = "ALLOW_PRIVATE_STORAGE", value_parser = switch("ALLOW_PRIVATE_STORAGE"))]
     pub allow_private_storage: bool,
+}
+
+/// Gives the command line, for which an empty variable is as good as none: compose files cannot unset one.
+fn command() -> clap::Command {
+    Settings::command().mut_args(|arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        if value.is_some_and(|value| value.is_empty()) { arg.env(None::<&'static str>) } else { arg }
+    })
+}
+
+/// Reads the switch that the setting `name` is.
+fn switch(name: &'static str) -> impl TypedValueParser<Value = bool> {
+    StringValueParser::new().try_map(move |text| parse_switch(name, &text))
+}
+
+/// Reads the size of the largest file.
+fn max_file_size(text: &str) -> Result<u64, String> {
+    match parse_size(text) {
+        Ok(0) => {
+            Err(String::from("no file could leave: give a size of at least 1, or leave it out for no limit"))
+        }
+        other => other.map_err(|error| error.to_string()),
+    }
 }
 
 /// Reads a path; an empty one is as none, because that is how compose files leave a setting out.
@@ -165,6 +189,12 @@ pub struct ServerUrl {
 }
 
 impl Settings {
+    /// Reads arguments and environment; ends the program with a usage error where they cannot be understood.
+    pub fn read() -> Self {
+        let read = Self::from_arg_matches(&command().get_matches());
+        read.unwrap_or_else(|error| error.exit())
+    }
+
     /// Turns settings into a configuration, or says which one is wrong.
     ///
     /// # Errors
@@ -346,6 +376,7 @@ mod tests {
             ["--max-rate", "fast"],
             ["--max-rate", "0"],
             ["--max-rate", "1KB"],
+            ["--max-file-size", "0"],
         ] {
             let args = ["hoist-agent", "--root", "/tmp"].iter().chain(&bad);
             assert!(Settings::try_parse_from(args).is_err(), "{bad:?}");

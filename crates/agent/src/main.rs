@@ -3,11 +3,13 @@
 //! Exit codes: 0 stopped, 1 a defect, 2 a bad setting, 77 refused credentials (`EX_NOPERM`), so that a service manager
 //! need not start it again.
 
+mod env_file;
+
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Parser as _;
 use hoist_agent::{AgentError, Config, LinkError, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -21,27 +23,23 @@ const READERS: usize = 8;
 const STOP_TIMEOUT: Duration = Duration::from_millis(300);
 
 fn main() -> ExitCode {
-    // An absent file is usual; one that cannot be read must not pass for absent.
-    match dotenvy::dotenv() {
-        Err(failure) if !failure.not_found() => {
-            eprintln!("hoist-agent: .env cannot be read: {failure}");
-            return ExitCode::from(2);
-        }
-        Ok(_) | Err(_) => {}
+    if let Err(problem) = env_file::load_env_file() {
+        return bad_setting(&problem);
     }
-    let settings = Settings::parse();
+    let settings = Settings::read();
     let Some(filter) = filter(&settings.log_level) else {
-        eprintln!(
-            "hoist-agent: LOG_LEVEL {:?} is not valid: use error, warn, info, debug or trace",
+        return bad_setting(&format!(
+            "LOG_LEVEL={:?} is not valid: use error, warn, info, debug or trace, or a filter such as hoist_agent=debug",
             settings.log_level
-        );
-        return ExitCode::from(2);
+        ));
     };
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(is_terminal)
+        // It would say on stderr that stderr cannot be written, and panic.
+        .log_internal_errors(false)
         .init();
     let config = match settings.resolve() {
         Ok(config) => config,
@@ -63,11 +61,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// Says what is wrong, as well as it can be said.
+fn bad_setting(problem: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "hoist-agent: {problem}");
+    ExitCode::from(2)
+}
+
 /// Reads a level, or a filter such as `hoist_agent=debug`.
 fn filter(text: &str) -> Option<EnvFilter> {
     // A lone word that is no level would be taken for the name of a module, and everything else be silent.
-    let is_level = text.trim().parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
-    if !is_level && !text.contains('=') {
+    let is_level = |piece: &str| piece.trim().parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    // Spans, in brackets, may have commas of their own.
+    if !text.contains('[') && !text.split(',').all(|piece| piece.contains('=') || is_level(piece)) {
         return None;
     }
     EnvFilter::try_new(text.trim()).ok()

@@ -33,8 +33,11 @@ fn a_bad_setting_stops_the_start_and_names_itself() {
         ("MAX_PARTS_IN_FLIGHT", "many"),
         ("MAX_FILE_SIZE", "large"),
         ("ON_CHANGE", "perhaps"),
+        ("MAX_FILE_SIZE", "0"),
         ("LOG_LEVEL", "loud"),
+        ("LOG_LEVEL", "warning,hoist_agent=debug"),
         ("ALLOW_PLAIN_STORAGE", "perhaps"),
+        ("ALLOW_PRIVATE_STORAGE", "2"),
         ("EXTRA_CA_FILE", "/absent/ca.pem"),
     ] {
         let ended = agent(&good).env(name, value).output().unwrap();
@@ -45,6 +48,50 @@ fn a_bad_setting_stops_the_start_and_names_itself() {
         assert!(said.contains(name) || said.contains(&option) || said.contains("--slots"), "{name}: {said}");
         assert!(!said.contains(&token), "{said}");
     }
+}
+
+#[test]
+fn an_empty_setting_is_as_good_as_none() {
+    let token = token();
+    let mut command = agent(&[("CLIENT_TOKEN", token.as_str()), ("AGENT_ROOTS", "/absent")]);
+    for name in ["SERVER_WS_URL", "AGENT_SLOTS", "MAX_PARTS_IN_FLIGHT", "MAX_FILE_SIZE", "LOG_LEVEL"] {
+        command.env(name, "");
+    }
+    for name in ["CLIENT_ID", "CLIENT_TOKEN_FILE", "FILE_PATH", "EXTRA_CA_FILE", "ALLOW_PLAIN_STORAGE"] {
+        command.env(name, "");
+    }
+    let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
+    assert!(said.contains("/absent"), "only the root is wrong: {said}");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_no_defect() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let token = token();
+    let settings = [("CLIENT_TOKEN", token.as_str()), ("AGENT_ROOTS", "/absent")];
+    for level in ["info", "loud"] {
+        let ended = agent(&settings).env("LOG_LEVEL", level).stderr(full()).status().unwrap();
+        assert_eq!(ended.code(), Some(2), "{level}");
+    }
+}
+
+#[test]
+fn an_env_file_is_that_of_this_folder_and_its_words_stay_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    std::fs::write(folder.path().join(".env"), "A=b\r\n\r\nCLIENT_TOKEN=very secret words\r\n").unwrap();
+    let run = |folder: &std::path::Path| {
+        let ended = agent(&[]).current_dir(folder).output().unwrap();
+        assert_eq!(ended.status.code(), Some(2));
+        String::from_utf8(ended.stderr).unwrap()
+    };
+    let said = run(folder.path());
+    assert!(said.contains(".env, line 3") && !said.contains("secret words"), "{said}");
+    assert!(run(&inner).contains("no token"), "the folders above have no say");
+    std::fs::create_dir(inner.join(".env")).unwrap();
+    let said = run(&inner);
+    assert!(said.contains(".env cannot be read") && said.contains("directory"), "{said}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ Settings come from the environment, or from the file .env in this folder:
 
 Exit codes:
   0    done
-  1    the download failed, expired or was cancelled, or the file could not be saved as it should be
+  1    the download failed, expired or was cancelled, or the file or the output could not be written
   2    wrong usage or input
   3    the server (or, with -o, the bucket) cannot be reached or cannot answer now
   4    refused: the token is missing, not valid, or does not allow this
@@ -109,11 +109,11 @@ pub(crate) struct Download {
     /// Keeps this with the object; may be given more than once.
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
     pub(crate) metadata: Vec<(String, String)>,
-    /// How long it may take, counted again from each stored part [server's default: 14d].
+    /// How long it may wait for its first stored part [server's default: 14d]; from each stored part on it has at least 14d.
     #[arg(long, value_parser = parse_length)]
     pub(crate) ttl: Option<Duration>,
     /// What to do when the file changes while it is read: restart, fail, or prefix.
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", value_parser = parse_on_change)]
     pub(crate) on_change: Option<OnChange>,
     /// Most bytes a second, such as 500KB or 2Mbit, at least 1KiB [as fast as the site allows].
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
@@ -147,7 +147,7 @@ pub(crate) struct Downloads {
     #[arg(long, value_name = "CLIENT")]
     pub(crate) client_id: Option<ClientId>,
     /// Only in this state: queued, uploading, completing, completed, failed, cancelled or expired.
-    #[arg(long)]
+    #[arg(long, value_parser = parse_state)]
     pub(crate) state: Option<State>,
     /// At most so many.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
@@ -212,15 +212,31 @@ fn display(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-fn parse_length(text: &str) -> Result<Duration, LengthError> {
+fn parse_length(text: &str) -> Result<Duration, String> {
     match parse_duration(text) {
-        Ok(Duration::ZERO) => Err(LengthError::Time(text.to_owned())),
-        other => other,
+        Ok(Duration::ZERO) => {
+            Err("it must be more than nothing: write such as 30s, 15m, 24h or 90d".to_owned())
+        }
+        other => other.map_err(display),
     }
 }
 
 fn parse_limit(text: &str) -> Result<Limit, LengthError> {
     if text == "none" { Ok(Limit(None)) } else { parse_rate(text).map(|rate| Limit(Some(rate))) }
+}
+
+fn parse_state(text: &str) -> Result<State, String> {
+    one_of(text, State::ALL, State::as_str)
+}
+
+fn parse_on_change(text: &str) -> Result<OnChange, String> {
+    one_of(text, OnChange::ALL, OnChange::as_str)
+}
+
+/// Finds what a name means; one that means nothing is answered with all that do.
+fn one_of<T: Copy>(text: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, String> {
+    let names = || all.iter().map(|value| name(*value)).collect::<Vec<_>>().join(", ");
+    all.iter().copied().find(|value| name(*value) == text).ok_or_else(|| format!("use one of {}", names()))
 }
 
 fn parse_pair(text: &str) -> Result<(String, String), String> {
@@ -285,13 +301,24 @@ mod tests {
     }
 
     #[test]
+    fn a_state_that_is_none_is_answered_with_all_that_are() {
+        let error = Cli::try_parse_from(["hoist", "downloads", "--state=bogus"]).unwrap_err().to_string();
+        for state in State::ALL {
+            assert!(error.contains(state.as_str()), "{error}");
+        }
+        assert!(Cli::try_parse_from(["hoist", "downloads", "--state=queued"]).is_ok());
+    }
+
+    #[test]
     fn a_wrong_target_is_named() {
         for (args, part) in [
             (&[] as &[&str], "which client"),
             (&["--client-id=a", "b", "/f"], "client is given twice"),
             (&["a", "/f", "--file-path=/g"], "file is given twice"),
             (&["a b"], "not valid"),
-            (&["a", "--ttl=0"], "length of time"),
+            (&["a", "--ttl=0"], "more than nothing"),
+            (&["a", "--ttl=soon"], "length of time"),
+            (&["a", "--on-change=bogus"], "restart, fail, prefix"),
             (&["a", "--max-rate=1KB"], "at least 1024"),
             (&["a", "--max-rate=fast"], "not a rate"),
             (&["a", "--metadata==x"], "not KEY=VALUE"),

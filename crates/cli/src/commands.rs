@@ -31,8 +31,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Download(download) => ask_for(&api, &download, json).await,
         Command::Show { id } => {
             let reply = api.send(&one(id)).await?;
-            print_card(&reply, json);
-            Ok(())
+            print_card(&reply, json)
         }
         Command::Watch { id, waiting } => {
             check_output(&waiting)?;
@@ -42,11 +41,10 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cancel { id } => {
             let reply: Reply<Download> = api.send(&Ask::delete(&["downloads", &id.to_string()])).await?;
             if json {
-                text::print(&text::safe_json(&reply.text));
+                text::print(&text::safe_json(&reply.text))
             } else {
-                text::print(&format!("{} {}", reply.value.id, reply.value.state));
+                text::print(&format!("{} {}", reply.value.id, reply.value.state))
             }
-            Ok(())
         }
         Command::Retry { id, no_wait, waiting } => {
             check_output(&waiting)?;
@@ -68,17 +66,15 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
             let reply: Reply<Download> =
                 api.send(&Ask::patch(&["downloads", &id.to_string()], change)).await?;
             if json {
-                text::print(&text::safe_json(&reply.text));
+                text::print(&text::safe_json(&reply.text))
             } else {
-                text::print(&format!("{} {}", reply.value.id, text::standing(&reply.value)));
+                text::print(&format!("{} {}", reply.value.id, text::standing(&reply.value)))
             }
-            Ok(())
         }
         Command::Downloads(filter) => downloads(&api, &filter, json).await,
         Command::Status { client } => {
             let reply = api.send(&Ask::get(&["status", client.as_str()])).await?;
-            status(&reply, json);
-            Ok(())
+            status(&reply, json)
         }
         Command::List => clients(&api, json).await,
         Command::Token { .. } => Ok(()),
@@ -98,7 +94,7 @@ fn one(id: DownloadId) -> Ask {
 }
 
 fn check_output(waiting: &Waiting) -> Result<(), Failure> {
-    waiting.output.as_deref().map(save::folder).transpose().map(|_| ())
+    waiting.output.as_deref().map(save::place).transpose().map(|_| ())
 }
 
 async fn ask_for(api: &Api, download: &args::Download, json: bool) -> Result<(), Failure> {
@@ -149,12 +145,11 @@ async fn place(
         return wait_and_print(api, reply, waiting, json).await;
     }
     if json {
-        text::print(&text::safe_json(&reply.text));
+        text::print(&text::safe_json(&reply.text))
     } else {
         text::note(&text::standing(&reply.value));
-        text::print(&reply.value.id.to_string());
+        text::print(&reply.value.id.to_string())
     }
-    Ok(())
 }
 
 /// Waits, and prints the newest record also when the waiting ends badly.
@@ -165,19 +160,18 @@ async fn wait_and_print(
     json: bool,
 ) -> Result<(), Failure> {
     let result = wait::wait(api, &mut reply, waiting.timeout, waiting.output.as_deref()).await;
-    if json {
-        text::print(&text::safe_json(&reply.text));
-    } else if result.is_ok() {
-        print_card(&reply, false);
-        if let Some(path) = &waiting.output {
-            text::note(&format!("saved to {}", text::safe(&path.display().to_string())));
-        }
+    let printed = if json || result.is_ok() { print_card(&reply, json) } else { Ok(()) };
+    if result.is_ok()
+        && !json
+        && let Some(path) = &waiting.output
+    {
+        text::note(&format!("saved to {}", text::safe(&path.display().to_string())));
     }
-    result
+    result.and(printed)
 }
 
-fn print_card(reply: &Reply<Download>, json: bool) {
-    text::print(&if json { text::safe_json(&reply.text) } else { text::card(&reply.value) });
+fn print_card(reply: &Reply<Download>, json: bool) -> Result<(), Failure> {
+    text::print(&if json { text::safe_json(&reply.text) } else { text::card(&reply.value) })
 }
 
 /// Fetches page after page until there is no more, or `limit` things are there; gives the things and the cursor.
@@ -222,12 +216,11 @@ async fn downloads(api: &Api, filter: &args::Downloads, json: bool) -> Result<()
     let (things, next) = pages(api, "downloads", &query, limit).await?;
     let page = json!({ "downloads": things, "next": next });
     if json {
-        text::print(&text::safe_json(&page.to_string()));
-        return Ok(());
+        return text::print(&text::safe_json(&page.to_string()));
     }
     let page: DownloadPage = typed(page, "downloads")?;
     let rows: Vec<_> = page.downloads.iter().map(row).collect();
-    text::print(&text::table(&ROW, &rows));
+    text::print(&text::table(&ROW, &rows))?;
     if page.next.is_some() {
         text::note(&format!("there are more; --limit {} shows more", filter.limit.saturating_mul(10)));
     }
@@ -254,8 +247,7 @@ async fn clients(api: &Api, json: bool) -> Result<(), Failure> {
     let (things, next) = pages(api, "clients", &[], usize::MAX).await?;
     let page = json!({ "clients": things, "next": next });
     if json {
-        text::print(&text::safe_json(&page.to_string()));
-        return Ok(());
+        return text::print(&text::safe_json(&page.to_string()));
     }
     let page: ClientPage = typed(page, "clients")?;
     let unknown = || "-".to_owned();
@@ -275,29 +267,28 @@ async fn clients(api: &Api, json: bool) -> Result<(), Failure> {
         })
         .collect();
     let head = ["CLIENT", "CONNECTED", "SINCE", "VERSION", "OS", "HOST", "TOKEN EXPIRES"];
-    text::print(&text::table(&head, &rows));
-    Ok(())
+    text::print(&text::table(&head, &rows))
 }
 
-fn status(reply: &Reply<ClientStatus>, json: bool) {
+fn status(reply: &Reply<ClientStatus>, json: bool) -> Result<(), Failure> {
     if json {
-        text::print(&text::safe_json(&reply.text));
-        return;
+        return text::print(&text::safe_json(&reply.text));
     }
     let client = &reply.value;
     let connected = if client.connected { "connected" } else { "not connected" };
-    text::print(&format!("{} {connected} since {}", client.client_id, text::moment(client.since)));
-    text::print(&format!("last seen  {}", text::moment(client.last_seen)));
-    text::print(&format!("version    {}", text::safe(client.version.as_deref().unwrap_or("-"))));
+    text::print(&format!("{} {connected} since {}", client.client_id, text::moment(client.since)))?;
+    text::print(&format!("last seen  {}", text::moment(client.last_seen)))?;
+    text::print(&format!("version    {}", text::safe(client.version.as_deref().unwrap_or("-"))))?;
     if let Some(at) = client.clone_suspected_at {
-        text::print(&text::clone(at, &client.clone_suspects));
+        text::print(&text::clone(at, &client.clone_suspects))?;
     }
     for (name, downloads) in [("current", &client.current), ("recent", &client.recent)] {
         if !downloads.is_empty() {
             let rows: Vec<_> = downloads.iter().map(row).collect();
-            text::print(&format!("\n{name} downloads\n{}", text::table(&ROW, &rows)));
+            text::print(&format!("\n{name} downloads\n{}", text::table(&ROW, &rows)))?;
         }
     }
+    Ok(())
 }
 
 async fn make_token(cli: &Cli, whose: &args::Token) -> Result<(), Failure> {
@@ -314,8 +305,7 @@ async fn make_token(cli: &Cli, whose: &args::Token) -> Result<(), Failure> {
     } else {
         api(cli)?.send::<TokenReply>(&Ask::post(&["tokens"], write(&request)?, None)).await?
     };
-    text::print(if cli.json { &reply.text } else { reply.value.token.open() });
-    Ok(())
+    text::print(&if cli.json { text::safe_json(&reply.text) } else { text::safe(reply.value.token.open()) })
 }
 
 fn write(value: &impl serde::Serialize) -> Result<String, Failure> {

@@ -48,6 +48,9 @@ pub(crate) enum Failure {
         /// What went wrong.
         message: String,
     },
+    /// What was to be printed is lost.
+    #[error("stdout cannot be written, and what should stand there is lost: {0}")]
+    Output(std::io::Error),
     /// The time for waiting is over.
     #[error("timed out while waiting; download {0} goes on")]
     TimedOut(DownloadId),
@@ -67,7 +70,7 @@ impl Failure {
     /// Gives the exit code, as `--help` documents it.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Ended(_) | Self::NotSaved { .. } => 1,
+            Self::Ended(_) | Self::NotSaved { .. } | Self::Output(_) => 1,
             Self::Input(_) => 2,
             Self::Unreachable { .. } | Self::Answer { .. } => 3,
             Self::Problem { problem, .. } => match problem.status {
@@ -95,6 +98,7 @@ impl Failure {
             Self::Input(_)
             | Self::Unreachable { .. }
             | Self::Answer { .. }
+            | Self::Output(_)
             | Self::TimedOut(_)
             | Self::Interrupted(_) => None,
         }
@@ -110,6 +114,10 @@ impl Failure {
             Self::TimedOut(id) | Self::Interrupted(id) => {
                 Some(format!("hoist watch {id} waits again; hoist cancel {id} ends it"))
             }
+            Self::Output(_) => Some(
+                "what was asked for is done; `hoist show ID` and `hoist downloads` tell of downloads"
+                    .to_owned(),
+            ),
             Self::Input(_) | Self::NotSaved { .. } => None,
         }
     }
@@ -123,6 +131,7 @@ impl Failure {
             | Self::Answer { .. }
             | Self::Ended(_)
             | Self::NotSaved { .. }
+            | Self::Output(_)
             | Self::TimedOut(_)
             | Self::Interrupted(_) => false,
         }

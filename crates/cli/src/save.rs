@@ -32,23 +32,44 @@ struct Partial {
     bytes: u64,
 }
 
-/// Finds the folder for `path`, before anything is asked of the server.
+/// Where an object is saved: its name once it is whole, and the folder in which it grows.
+#[derive(Debug)]
+pub(crate) struct Place {
+    file: PathBuf,
+    folder: PathBuf,
+}
+
+/// Finds the place for `path`, before anything is asked of the server. A link is followed, and stays.
 ///
 /// # Errors
-/// [`Failure::Input`] when no file can be made there.
-pub(crate) fn folder(path: &Path) -> Result<PathBuf, Failure> {
+/// [`Failure::Input`] when no file can be made there, or when what is there is no regular file.
+pub(crate) fn place(path: &Path) -> Result<Place, Failure> {
     let wrong = |why: &str| Failure::Input(format!("cannot save to {}: {why}", path.display()));
+    let is_link = path.symlink_metadata().is_ok_and(|found| found.is_symlink());
+    match path.metadata() {
+        Ok(found) if !found.is_file() && !found.is_dir() => {
+            return Err(wrong("it is a device, a pipe or a socket, which a file would replace; name a file"));
+        }
+        Err(_) if is_link => {
+            return Err(wrong(
+                "it is a link that leads to no file; remove it, or name the file that is meant",
+            ));
+        }
+        Ok(_) | Err(_) => {}
+    }
+    let real = if is_link { path.canonicalize() } else { Ok(path.to_owned()) };
+    let file = real.map_err(|error| wrong(&format!("the link cannot be followed: {error}")))?;
     if path.file_name().is_none() || path.is_dir() {
         return Err(wrong("it is a folder; name a file in it"));
     }
-    let folder = match path.parent() {
+    let folder = match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         Some(_) | None => PathBuf::from("."),
     };
     if !folder.is_dir() {
         return Err(wrong("its folder does not exist"));
     }
-    Ok(folder)
+    Ok(Place { file, folder })
 }
 
 /// Saves the object of a completed download to `path`.
@@ -65,7 +86,8 @@ pub(crate) async fn save(
         code: "cannot_write",
         message: format!("cannot write {}: {error}", path.display()),
     };
-    let mut partial = start(&folder(path)?).map_err(|e| unwritable(&e))?;
+    let place = place(path)?;
+    let mut partial = start(&place.folder).map_err(|e| unwritable(&e))?;
     let mut fruitless = 0;
     loop {
         let before = partial.bytes;
@@ -83,7 +105,7 @@ pub(crate) async fn save(
     }
     check(download, &partial)?;
     partial.file.as_file().sync_all().map_err(|e| unwritable(&e))?;
-    partial.file.persist(path).map_err(|e| unwritable(&e.error))?;
+    partial.file.persist(&place.file).map_err(|e| unwritable(&e.error))?;
     Ok(())
 }
 

@@ -1,25 +1,9 @@
-//! Settings from the environment and from `.env`, and chance from the system.
+//! Settings from the environment, and chance from the system.
 
 use secrecy::SecretString;
 use url::Url;
 
 use crate::failure::Failure;
-
-/// Reads `.env` in this folder, where there is one; what the environment has already wins.
-///
-/// # Errors
-/// [`Failure::Input`] when the file is there and cannot be read, or is no list of settings.
-pub(crate) fn load_env_file() -> Result<(), Failure> {
-    match dotenvy::from_path(".env") {
-        Ok(()) => Ok(()),
-        Err(error) if error.not_found() => Ok(()),
-        // The error may quote the line, which may hold a secret.
-        Err(dotenvy::Error::LineParse(_, at)) => Err(Failure::Input(format!(
-            ".env: a line is not NAME=value (wrong from its character {at} on); quote values with blanks or #"
-        ))),
-        Err(error) => Err(Failure::Input(format!(".env cannot be read: {error}"))),
-    }
-}
 
 /// Gives a setting; an empty one counts as absent, as in `.env.example`.
 pub(crate) fn text(name: &str) -> Option<String> {

@@ -1,14 +1,23 @@
 //! How things are written for people: sizes, times, and text from elsewhere that must not steer a terminal.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 
 use hoist_wire::rest::{CloneRole, CloneSuspect, Download};
 use hoist_wire::{ReasonCode, Timestamp};
 
+use crate::failure::Failure;
+
 /// Prints a line on stdout; a reader that went away (`| head`) is no error.
-pub(crate) fn print(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+///
+/// # Errors
+/// [`Failure::Output`] when it cannot be written.
+pub(crate) fn print(line: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Output(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Prints a line on stderr.
@@ -19,7 +28,7 @@ pub(crate) fn note(line: &str) {
 /// Tells whether a terminal could take the character for a command, or show text in another order for it.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Escapes what could steer a terminal: names of files and messages come from sites.
@@ -215,6 +224,19 @@ mod tests {
         assert_eq!(safe_json(&json), "\"\\u009b31m\\u202ex\"");
         let back: String = serde_json::from_str(&safe_json(&json)).unwrap();
         assert_eq!(back, "\u{9b}31m\u{202e}x");
+    }
+
+    #[test]
+    fn no_character_turns_the_order_of_text_round() {
+        let turning =
+            "\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}\u{61c}";
+        for c in turning.chars() {
+            let name = format!("invoice{c}fdp.exe");
+            let said = format!("\\u{{{:x}}}", u32::from(c));
+            assert_eq!(safe(&name), format!("invoice{said}fdp.exe"));
+            assert!(!safe_json(&serde_json::to_string(&name).unwrap()).contains(c));
+            assert!(!table(&["FILE"], &[vec![name]]).contains(c));
+        }
     }
 
     #[test]

@@ -34,9 +34,14 @@ pub(crate) fn sign_here(request: &TokenRequest) -> Result<TokenReply, Failure> {
         (Some(secs), _) => Duration::from_secs(secs),
         (None, TokenKind::Operator) => OPERATOR_TTL,
         (None, TokenKind::Client) => match settings::text("JWT_EXPIRY") {
-            Some(text) => {
-                parse_duration(&text).map_err(|error| Failure::Input(format!("JWT_EXPIRY: {error}")))?
-            }
+            Some(text) => match parse_duration(&text) {
+                Ok(Duration::ZERO) => {
+                    let detail =
+                        "JWT_EXPIRY=0: a token must live longer than nothing; write such as 24h or 90d";
+                    return Err(Failure::Input(detail.to_owned()));
+                }
+                other => other.map_err(|error| Failure::Input(format!("JWT_EXPIRY: {error}")))?,
+            },
             None => CLIENT_TTL,
         },
     };

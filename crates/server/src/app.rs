@@ -1,5 +1,6 @@
 //! The server as a whole: everything is made here, in order, and ended in the opposite order.
 
+use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::bucket::{BadEndpoint, Bucket, BucketError, S3Bucket, StaticCredentials};
+use crate::bucket::{BadEndpoint, Bucket, BucketError, Check, S3Bucket, StaticCredentials, Verdict};
 use crate::census::Census;
 use crate::clock::{RealWorld, World, chance, random_id};
 use crate::config::Config;
@@ -41,6 +42,15 @@ pub enum StartError {
         /// What the system said.
         #[source]
         source: std::io::Error,
+    },
+    /// Another server works there.
+    #[error(
+        "DATA_DIR {} is in use by another server: stop that one, or give this one a DATA_DIR (and DATABASE_URL) of its own",
+        path.display()
+    )]
+    Taken {
+        /// The folder.
+        path: PathBuf,
     },
     /// The record cannot be opened.
     #[error(transparent)]
@@ -78,6 +88,8 @@ pub struct App {
     depot: Option<Depot>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
+    /// Held until the process ends: DATA_DIR is this server's alone.
+    _lock: File,
 }
 
 impl App {
@@ -88,6 +100,7 @@ impl App {
     pub async fn start(mut config: Config) -> Result<Self, StartError> {
         let world: Arc<dyn World> = Arc::new(RealWorld);
         make_dir(&config.data_dir)?;
+        let lock = lock_dir(&config.data_dir)?;
         let depot = if config.trial { Some(start_trial(&mut config, &*world).await?) } else { None };
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.database).await?);
         store.close_all_links(world.now()).await?;
@@ -157,7 +170,7 @@ impl App {
                 Arc::clone(&world),
             ));
         }
-        Ok(Self { address, links, downloads, readiness, world, depot, stop, tasks })
+        Ok(Self { address, links, downloads, readiness, world, depot, stop, tasks, _lock: lock })
     }
 
     /// Where it listens.
@@ -263,10 +276,9 @@ impl Probing {
     }
 
     async fn answered(&self, probe: &crate::bucket::Probe, config: &Config) {
-        // The embedded bucket is for one machine and knows no rules; /ready says so to whoever wants to know.
-        let bad =
-            |check: &&crate::bucket::Check| check.verdict == crate::bucket::Verdict::Bad && !config.trial;
-        for check in probe.checks.iter().filter(bad) {
+        // The embedded bucket is for one machine: a rule, a closed door and encryption are asked of others.
+        let checks: &[Check] = if config.trial { &[] } else { &probe.checks };
+        for check in checks.iter().filter(|check| check.verdict == Verdict::Bad) {
             tracing::warn!(check = check.name, detail = check.detail, "the bucket is not as it should be");
         }
         tracing::info!(
@@ -274,7 +286,7 @@ impl Probing {
             proof = probe.checksum.as_str(),
             "the bucket can be used"
         );
-        self.readiness.bucket_probed(probe);
+        self.readiness.bucket_probed(checks);
         self.found.send_replace(Some(probe.checksum));
         if let Err(error) = self.store.set_setting(&name_of(config), probe.checksum.as_str()).await {
             tracing::warn!(error = %chain(&error), "what the bucket can do is not kept");
@@ -335,6 +347,20 @@ fn write_secret(path: &Path, secret: &str) -> std::io::Result<()> {
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(secret.as_bytes())?;
     file.sync_all()
+}
+
+/// Takes a folder for this server alone: two of them with one database would both drive each download.
+///
+/// The system gives the lock back when the process ends, however it ends.
+fn lock_dir(path: &Path) -> Result<File, StartError> {
+    let file = path.join("lock");
+    let failed = |source| StartError::DataDir { path: file.clone(), source };
+    let lock = File::options().create(true).truncate(false).write(true).open(&file).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StartError::Taken { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
 }
 
 fn make_dir(path: &Path) -> Result<(), StartError> {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use hoist_wire::ChecksumKind;
 use hoist_wire::duration::{parse_duration, parse_size};
 use hoist_wire::limits::{MAX_PART_SIZE_BYTES, MIN_PART_SIZE_BYTES};
@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::bucket::{S3Config, Sse};
+use crate::values::{bucket_name, database_file, switch, token_ttl};
 
 /// Shortest secret that signs tokens, in bytes (RFC 7518, 3.2: as long as the hash of HS256).
 pub const MIN_SECRET_BYTES: usize = 32;
@@ -40,7 +41,7 @@ pub struct Settings {
     #[arg(long, env = "DATABASE_URL")]
     pub database_url: Option<String>,
     /// Bucket that files are brought into.
-    #[arg(long, env = "S3_BUCKET_NAME")]
+    #[arg(long, env = "S3_BUCKET_NAME", value_parser = bucket_name)]
     pub s3_bucket_name: Option<String>,
     /// Region of the bucket.
     #[arg(long, env = "AWS_REGION", default_value = "us-east-1")]
@@ -67,13 +68,13 @@ pub struct Settings {
     #[arg(long, env = "S3_KEY_PREFIX", default_value = "hoist", value_parser = key_prefix)]
     pub s3_key_prefix: String,
     /// Makes the bucket when it is not there: private, encrypted, with a rule against forgotten uploads.
-    #[arg(long, env = "S3_CREATE_BUCKET")]
+    #[arg(long, env = "S3_CREATE_BUCKET", value_parser = switch("S3_CREATE_BUCKET"))]
     pub create_bucket: bool,
     /// Strongest proof to try for: crc64nvme, or part_md5 for a store whose CRC64NVME is broken.
     #[arg(long, env = "S3_CHECKSUM", default_value = "crc64nvme", value_parser = strongest)]
     pub s3_checksum: ChecksumKind,
     /// Works with a bucket that can prove nothing; every record then says so.
-    #[arg(long, env = "ALLOW_UNPROVEN")]
+    #[arg(long, env = "ALLOW_UNPROVEN", value_parser = switch("ALLOW_UNPROVEN"))]
     pub allow_unproven: bool,
     /// Secret that signs tokens, at least 32 bytes.
     #[arg(long, env = "JWT_SECRET", hide_env_values = true)]
@@ -82,10 +83,10 @@ pub struct Settings {
     #[arg(long, env = "JWT_SECRET_PREVIOUS", hide_env_values = true)]
     pub jwt_secret_previous: Option<SecretString>,
     /// How long a client's token lives.
-    #[arg(long, env = "JWT_EXPIRY", default_value = "90d", value_parser = parse_duration)]
+    #[arg(long, env = "JWT_EXPIRY", default_value = "90d", value_parser = token_ttl)]
     pub jwt_expiry: Duration,
     /// Most downloads that wait or run for one client.
-    #[arg(long, env = "MAX_OPEN_PER_CLIENT", default_value_t = 10_000)]
+    #[arg(long, env = "MAX_OPEN_PER_CLIENT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_open_per_client: u32,
     /// What is logged: error, warn, info, debug, trace, or a filter of tracing-subscriber.
     #[arg(long, env = "LOG_LEVEL", default_value = "info")]
@@ -125,6 +126,12 @@ pub struct Config {
 pub struct ConfigError(pub String);
 
 impl Settings {
+    /// Reads arguments and environment; ends the program with a usage error where they cannot be understood.
+    pub fn read() -> Self {
+        let read = Self::from_arg_matches(&command().get_matches());
+        read.unwrap_or_else(|error| error.exit())
+    }
+
     /// Checks all settings against each other.
     ///
     /// # Errors
@@ -139,9 +146,9 @@ impl Settings {
             return Err(ConfigError(message));
         }
         let bucket = match (&self.s3_bucket_name, self.trial) {
-            (Some(name), _) if !name.is_empty() => name.clone(),
-            (_, true) => String::from("hoist-trial"),
-            (_, false) => return Err(missing("S3_BUCKET_NAME", "the bucket that files are brought into")),
+            (Some(name), _) => name.clone(),
+            (None, true) => String::from("hoist-trial"),
+            (None, false) => return Err(missing("S3_BUCKET_NAME", "the bucket that files are brought into")),
         };
         let jwt_secrets = self.secrets()?;
         if jwt_secrets.is_empty() && !self.trial {
@@ -218,14 +225,17 @@ impl Settings {
     fn database(&self) -> Result<PathBuf, ConfigError> {
         match self.database_url.as_deref() {
             None | Some("") => Ok(self.data_dir.join("hoist.sqlite")),
-            Some(url) => match url.strip_prefix("sqlite:") {
-                Some(path) => Ok(PathBuf::from(path.strip_prefix("//").unwrap_or(path))),
-                None => Err(ConfigError(String::from(
-                    "DATABASE_URL is not sqlite://PATH: this version keeps its records in SQLite; unset it for DATA_DIR/hoist.sqlite",
-                ))),
-            },
+            Some(url) => database_file(url).map_err(ConfigError),
         }
     }
+}
+
+/// Gives the command line, for which an empty variable is as good as none: compose files cannot unset one.
+fn command() -> clap::Command {
+    Settings::command().mut_args(|arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        if value.is_some_and(|value| value.is_empty()) { arg.env(None::<&'static str>) } else { arg }
+    })
 }
 
 fn missing(name: &str, what: &str) -> ConfigError {
@@ -312,8 +322,8 @@ mod tests {
     #[test]
     fn without_trial_the_bucket_and_the_secret_are_asked_for() {
         assert!(resolve(&[]).unwrap_err().contains("S3_BUCKET_NAME"));
-        assert!(resolve(&["--s3-bucket-name=b"]).unwrap_err().contains("JWT_SECRET"));
-        assert!(resolve(&["--s3-bucket-name=b", "--jwt-secret", SECRET]).is_ok());
+        assert!(resolve(&["--s3-bucket-name=files"]).unwrap_err().contains("JWT_SECRET"));
+        assert!(resolve(&["--s3-bucket-name=files", "--jwt-secret", SECRET]).is_ok());
         assert!(resolve(&["--trial"]).is_ok());
     }
 
@@ -329,7 +339,13 @@ mod tests {
             (&["--trial", "--aws-endpoint-url=localhost:4566"], "AWS_ENDPOINT_URL"),
             (&["--trial", "--s3-key-prefix=a b"], "a b"),
             (&["--trial", "--database-url=mysql://x"], "DATABASE_URL"),
-            (&["--s3-bucket-name=b", "--jwt-secret=short"], "JWT_SECRET has 5 bytes"),
+            (&["--trial", "--database-url=sqlite:"], "DATABASE_URL=\"sqlite:\""),
+            (&["--trial", "--database-url=sqlite::memory:"], "DATABASE_URL=\"sqlite::memory:\""),
+            (&["--trial", "--database-url=sqlite://:memory:"], "DATABASE_URL=\"sqlite://:memory:\""),
+            (&["--trial", "--database-url=sqlite://x?mode=memory"], "mode=memory"),
+            (&["--trial", "--jwt-expiry=0"], "JWT_EXPIRY"),
+            (&["--trial", "--max-open-per-client=0"], "MAX_OPEN_PER_CLIENT"),
+            (&["--s3-bucket-name=files", "--jwt-secret=short"], "JWT_SECRET has 5 bytes"),
         ] {
             let error = resolve(args).unwrap_err();
             assert!(error.contains(named), "{args:?}: {error}");
@@ -338,16 +354,18 @@ mod tests {
 
     #[test]
     fn no_error_shows_a_secret() {
-        let error = resolve(&["--s3-bucket-name=b", "--jwt-secret=my-short-secret"]).unwrap_err();
+        let error = resolve(&["--trial", "--database-url=postgres://hoist:my-password@h/x"]).unwrap_err();
+        assert!(error.contains("postgres:") && !error.contains("my-password"), "{error}");
+        let error = resolve(&["--s3-bucket-name=files", "--jwt-secret=my-short-secret"]).unwrap_err();
         assert!(!error.contains("my-short-secret"), "{error}");
     }
 
     #[test]
     fn encryption_is_asked_for_by_default_on_aws_alone() {
-        let on_aws = resolve(&["--s3-bucket-name=b", "--jwt-secret", SECRET]).unwrap();
+        let on_aws = resolve(&["--s3-bucket-name=files", "--jwt-secret", SECRET]).unwrap();
         assert_eq!(on_aws.s3.sse, Sse::Aes256);
         let elsewhere =
-            resolve(&["--s3-bucket-name=b", "--jwt-secret", SECRET, "--aws-endpoint-url=http://h:1"]);
+            resolve(&["--s3-bucket-name=files", "--jwt-secret", SECRET, "--aws-endpoint-url=http://h:1"]);
         assert_eq!(elsewhere.unwrap().s3.sse, Sse::None);
     }
 }

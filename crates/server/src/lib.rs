@@ -14,3 +14,4 @@ pub mod links;
 mod serve;
 pub mod store;
 pub mod tokens;
+mod values;

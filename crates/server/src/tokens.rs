@@ -28,6 +28,9 @@ pub enum TokenError {
     /// Its time has passed.
     #[error("the token expired at {0}: ask for a new one with `hoist token`")]
     Expired(Timestamp),
+    /// Its time has not come.
+    #[error("the token is not valid before {0}: is the clock of whoever made it right?")]
+    Early(Timestamp),
     /// An agent's token whose subject is no client id.
     #[error("the token's subject is no client id")]
     Subject,
@@ -41,6 +44,13 @@ struct Secret {
     kid: String,
     signs: EncodingKey,
     checks: DecodingKey,
+}
+
+/// From when on a token is valid.
+#[derive(Debug, serde::Deserialize)]
+struct Start {
+    #[serde(default)]
+    nbf: Option<u64>,
 }
 
 /// Signs and checks tokens.
@@ -127,20 +137,33 @@ impl Tokens {
             return Err(TokenError::Invalid);
         }
         let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
+        // What is critical must be understood (RFC 7515, 4.1.11), and hoist understands none of it.
+        if header.crit.is_some() {
+            return Err(TokenError::Invalid);
+        }
         // The algorithm is ours; the header may only choose among our secrets.
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_audience(&[audience]);
         validation.set_required_spec_claims(&["exp", "aud", "sub"]);
         validation.validate_exp = false;
         let named = |secret: &&Secret| header.kid.as_ref().is_none_or(|kid| *kid == secret.kid);
-        let claims = self
+        let (secret, claims) = self
             .secrets
             .iter()
             .filter(named)
-            .find_map(|secret| decode::<Claims>(token, &secret.checks, &validation).ok())
-            .ok_or(TokenError::Invalid)?
-            .claims;
-        if claims.exp <= self.now_secs() { Err(TokenError::Expired(at(claims.exp))) } else { Ok(claims) }
+            .find_map(|secret| {
+                Some((secret, decode::<Claims>(token, &secret.checks, &validation).ok()?.claims))
+            })
+            .ok_or(TokenError::Invalid)?;
+        // Tokens of hoist have no such claim; whoever adds one means it.
+        let start =
+            decode::<Start>(token, &secret.checks, &validation).map_err(|_| TokenError::Invalid)?.claims;
+        let now = self.now_secs();
+        match start.nbf {
+            Some(nbf) if nbf > now => Err(TokenError::Early(at(nbf))),
+            Some(_) | None if claims.exp <= now => Err(TokenError::Expired(at(claims.exp))),
+            Some(_) | None => Ok(claims),
+        }
     }
 
     fn now_secs(&self) -> u64 {
@@ -210,6 +233,29 @@ mod tests {
             tokens(&["a"]).agent(&sign(&Header::new(Algorithm::HS512))).is_err(),
             "the algorithm is ours"
         );
+    }
+
+    #[test]
+    fn what_a_token_says_beyond_hoists_own_is_heeded() {
+        let now = RealWorld.now().0.unsigned_abs() / 1000;
+        let key = EncodingKey::from_secret("a".repeat(32).as_bytes());
+        let sign = |header: &Header, nbf: serde_json::Value| {
+            let mut claims = serde_json::json!({
+                "sub": "restaurant-1", "aud": AGENT_AUDIENCE, "exp": now + 600, "iat": now, "jti": "j"
+            });
+            if !nbf.is_null() {
+                claims["nbf"] = nbf;
+            }
+            encode(header, &claims, &key).unwrap()
+        };
+        let plain = Header::new(Algorithm::HS256);
+        let critical = Header { crit: Some(vec![String::from("b64")]), ..plain.clone() };
+        let tokens = tokens(&["a"]);
+        assert!(tokens.agent(&sign(&plain, serde_json::Value::Null)).is_ok());
+        assert!(tokens.agent(&sign(&plain, (now - 1).into())).is_ok());
+        assert!(matches!(tokens.agent(&sign(&plain, (now + 300).into())), Err(TokenError::Early(_))));
+        assert!(matches!(tokens.agent(&sign(&plain, "tomorrow".into())), Err(TokenError::Invalid)));
+        assert!(matches!(tokens.agent(&sign(&critical, serde_json::Value::Null)), Err(TokenError::Invalid)));
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod rest;
 pub mod sealed;
 pub mod state;
+pub mod switch;
 pub mod time;
 pub mod to_agent;
 pub mod to_server;

@@ -63,7 +63,8 @@ pub const LINK_SILENCE_SECS: u32 = 40;
 /// Seconds within which each `parts_ready` is answered, by `wait` at worst.
 pub const PARTS_ANSWER_SECS: u32 = 30;
 
-/// Longest time that a download may take when nothing else is asked for, in seconds: 14 days.
+/// Seconds that a download may wait for its first stored part when nothing else is asked for, and that it has at least from
+/// each newly stored part on: 14 days.
 pub const DEFAULT_TTL_SECS: u64 = 14 * 24 * 3600;
 
 /// Longest TTL that an operator may ask for, in seconds: 365 days.

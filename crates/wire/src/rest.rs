@@ -18,7 +18,7 @@ pub struct DownloadRequest {
     /// The operator's own metadata, kept with the object: at most 1 KiB, names and values together.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
-    /// Seconds until it expires, counted again from each stored part.
+    /// Seconds that it may wait for its first stored part; from each stored part on it has at least 14 days.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_secs: Option<u64>,
     /// What to do when the file changes while it is read.

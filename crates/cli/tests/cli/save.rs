@@ -109,6 +109,40 @@ async fn a_bucket_that_refuses_is_named_without_the_signature() {
 }
 
 #[tokio::test]
+async fn a_link_is_followed_and_what_is_no_file_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = Fake::start(|_, _| "123456789".into_response()).await;
+    let server = server(bucket.url.clone()).await;
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir(path("disk")).unwrap();
+    std::fs::write(path("disk/real.bin"), "an older one").unwrap();
+    std::os::unix::fs::symlink("disk/real.bin", path("link")).unwrap();
+    let output = run(folder.path(), &server.url, &["watch", ID, "-o", "link"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(std::fs::read_link(path("link")).unwrap(), Path::new("disk/real.bin"));
+    assert_eq!(std::fs::read(path("disk/real.bin")).unwrap(), b"123456789");
+    assert_eq!(names(&path("disk")), ["real.bin"]);
+
+    let asked = server.lines().len();
+    std::os::unix::fs::symlink("nowhere", path("dangling")).unwrap();
+    std::os::unix::fs::symlink("/dev/null", path("null")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+    for (place, part) in [
+        ("dangling", "leads to no file"),
+        ("null", "name a file"),
+        ("socket", "name a file"),
+        ("/dev/full", "device"),
+    ] {
+        let output = run(folder.path(), &server.url, &["watch", ID, "-o", place]).await;
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{place}: {text}");
+        assert!(text.contains(&format!("cannot save to {place}")) && text.contains(part), "{text}");
+        assert!(path("dangling").is_symlink() && path("null").is_symlink());
+    }
+    assert_eq!(server.lines().len(), asked, "nothing is asked for that could not be saved");
+}
+
+#[tokio::test]
 async fn a_place_where_nothing_can_be_saved_is_found_before_anything_is_asked() {
     let folder = tempfile::tempdir().unwrap();
     let server = Fake::start(|_, _| problem(500, "internal")).await;

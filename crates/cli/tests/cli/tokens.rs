@@ -1,6 +1,6 @@
 //! Tokens on stdout, alone; and settings from `.env`.
 
-use crate::fake::{Fake, answer, hoist, problem, run};
+use crate::fake::{Fake, ID, answer, download, hoist, problem, run};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -72,6 +72,28 @@ async fn a_token_is_signed_here_with_the_servers_secret() {
 }
 
 #[tokio::test]
+async fn output_that_is_lost_is_no_success() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Fake::start(|asked, _| match asked.line.as_str() {
+        "POST /tokens" => answer(201, &json!({ "token": "a.b.c", "expires_at": "2026-11-24T12:00:00Z" })),
+        _ => answer(200, &download("completed")),
+    })
+    .await;
+    let token = ["token", "client", "restaurant-1"];
+    for args in
+        [&token[..], &["show", ID], &["show", ID, "--json"], &["watch", ID], &["cancel", ID], &["--help"]]
+    {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = hoist(folder.path(), &server.url, args);
+        let child = command.stdout(full).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let output = child.wait_with_output().await.unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {text}");
+        assert!(text.contains("stdout cannot be written"), "{args:?}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn a_secret_that_is_missing_or_short_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let args = ["token", "client", "restaurant-1", "--local"];
@@ -90,6 +112,11 @@ async fn a_broken_env_file_stops_the_start_and_keeps_its_secret() {
     std::fs::write(folder.path().join(".env"), "JWT_SECRET=very secret words\n").unwrap();
     let output = run(folder.path(), "", &["list"]).await;
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(2) && text.contains(".env"), "{text}");
+    assert!(output.status.code() == Some(2) && text.contains(".env, line 1:"), "{text}");
     assert!(!text.contains("words"), "{text}");
+    std::fs::remove_file(folder.path().join(".env")).unwrap();
+    std::fs::create_dir(folder.path().join(".env")).unwrap();
+    let output = run(folder.path(), "", &["list"]).await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && text.contains("directory"), "{text}");
 }

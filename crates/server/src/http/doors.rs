@@ -3,9 +3,11 @@
 use std::str::FromStr;
 
 use axum::body::Bytes;
-use axum::extract::Path;
 use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, Request};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use hoist_wire::limits::MAX_REST_BODY_BYTES;
 use hoist_wire::rest::Scope;
 use hoist_wire::{ClientId, DownloadId, ErrorCode, IdError};
@@ -54,13 +56,23 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+/// Refuses a body that says itself that it is too long, before any of it is waited for.
+pub(super) async fn short(request: Request, next: Next) -> Response {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if length.is_some_and(|text| text.parse().is_ok_and(|bytes: usize| bytes > MAX_REST_BODY_BYTES)) {
+        return too_long().into_response();
+    }
+    next.run(request).await
+}
+
+fn too_long() -> Problem {
+    Problem::new(ErrorCode::BodyTooLarge, format!("the body is longer than {MAX_REST_BODY_BYTES} bytes"))
+}
+
 /// Gives the bytes of a body.
 pub(super) fn whole(body: Body) -> Result<Bytes, Problem> {
     body.map_err(|error| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
-            ErrorCode::BodyTooLarge,
-            format!("the body is longer than {MAX_REST_BODY_BYTES} bytes"),
-        ),
+        StatusCode::PAYLOAD_TOO_LARGE => too_long(),
         _ => {
             Problem::new(ErrorCode::InvalidRequest, format!("the body cannot be read: {}", error.body_text()))
         }

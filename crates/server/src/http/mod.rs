@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::handler::Handler as _;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use hoist_wire::ErrorCode;
@@ -75,14 +76,20 @@ pub fn router(pages: Arc<Pages>) -> Router {
         .fallback(async || {
             Problem::new(ErrorCode::NotFound, "there is no such page; GET / lists those that are")
         })
-        .method_not_allowed_fallback(async || {
-            Problem::new(
-                ErrorCode::MethodNotAllowed,
-                "this page does not know that method; GET / lists those it knows",
-            )
-        })
+        .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_REST_BODY_BYTES))
         .layer(from_fn(patience::bounded))
+        .layer(from_fn(doors::short))
         .layer(from_fn_with_state(Arc::clone(&pages), trial::guard));
-    Router::new().route(hoist_wire::LINK_PATH, get(agents::connect)).merge(operators).with_state(pages)
+    // An agent shows its token also to a trial, and may come by another name, through a tunnel or a proxy.
+    let wrong_method = wrong_method.layer(from_fn_with_state(Arc::clone(&pages), trial::guard));
+    let agents = get(agents::connect).fallback(wrong_method);
+    Router::new().route(hoist_wire::LINK_PATH, agents).merge(operators).with_state(pages)
+}
+
+async fn wrong_method() -> Problem {
+    Problem::new(
+        ErrorCode::MethodNotAllowed,
+        "this page does not know that method; GET / lists those it knows",
+    )
 }

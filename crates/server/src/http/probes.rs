@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::State;
-use crate::bucket::{Check, Probe, Verdict};
+use crate::bucket::{Check, Verdict};
 use crate::links::chain;
 
 /// Whether the server can do its work, and why not.
@@ -56,9 +56,9 @@ impl Readiness {
         self.bucket().problem = Some(problem);
     }
 
-    /// Notes what the probe of the bucket found.
-    pub fn bucket_probed(&self, probe: &Probe) {
-        let checks = probe.checks.iter().map(BucketCheck::from);
+    /// Notes that the bucket can be used, and what else was found.
+    pub fn bucket_probed(&self, checks: &[Check]) {
+        let checks = checks.iter().map(BucketCheck::from);
         *self.bucket() = BucketState { problem: None, checks: checks.collect() };
     }
 

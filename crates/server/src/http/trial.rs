@@ -25,6 +25,11 @@ pub(super) async fn guard(State(pages): State<Arc<Pages>>, request: Request, nex
 
 fn check(method: &Method, uri_host: Option<&str>, headers: &HeaderMap, port: u16) -> Result<(), Problem> {
     let refuse = |detail: String| Err(Problem::new(ErrorCode::CrossSite, detail));
+    for name in ["host", "origin", "sec-fetch-site"] {
+        if headers.get_all(name).iter().nth(1).is_some() {
+            return refuse(format!("a trial takes no requests with two headers {name}"));
+        }
+    }
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = text("host").unwrap_or_default();
     if uri_host.is_some() || !is_own_host(host, port) {
@@ -37,7 +42,8 @@ fn check(method: &Method, uri_host: Option<&str>, headers: &HeaderMap, port: u16
     {
         return refuse(format!("a trial takes no requests of pages from {origin:?}"));
     }
-    if text("sec-fetch-site") == Some("cross-site") {
+    let known = ["none", "same-origin", "same-site"];
+    if text("sec-fetch-site").is_some_and(|site| !known.contains(&site)) {
         return refuse(String::from("a trial takes no requests of other sites' pages"));
     }
     let has_body = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
@@ -50,7 +56,7 @@ fn check(method: &Method, uri_host: Option<&str>, headers: &HeaderMap, port: u16
 
 fn is_own_host(host: &str, port: u16) -> bool {
     let (name, own_port) = match host.rsplit_once(':') {
-        Some((name, text)) if !text.ends_with(']') => (name, text.parse() == Ok(port)),
+        Some((name, text)) if !text.ends_with(']') => (name, text == port.to_string()),
         Some(_) | None => (host, port == 80),
     };
     own_port && matches!(name.to_ascii_lowercase().as_str(), "localhost" | "127.0.0.1" | "[::1]")
@@ -63,7 +69,7 @@ mod tests {
     fn answers(method: &Method, headers: &[(&'static str, &str)]) -> bool {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            map.insert(*name, value.parse().unwrap());
+            map.append(*name, value.parse().unwrap());
         }
         check(method, None, &map, 8080).is_ok()
     }
@@ -81,6 +87,9 @@ mod tests {
             "localhost.evil.example:8080",
             "127.0.0.2:8080",
             "[::1]",
+            "127.0.0.1:+8080",
+            "127.0.0.1:08080",
+            "localhost:8080, localhost:8080",
         ] {
             assert!(!answers(&Method::GET, &[("host", host)]), "{host}");
         }
@@ -94,7 +103,27 @@ mod tests {
             assert!(!answers(&Method::POST, &[host, ("origin", origin)]), "{origin}");
         }
         assert!(!answers(&Method::POST, &[host, ("sec-fetch-site", "cross-site")]));
+        for site in ["CROSS-SITE", " cross-site", "none, cross-site", "?"] {
+            assert!(!answers(&Method::GET, &[host, ("sec-fetch-site", site)]), "{site}");
+        }
         assert!(answers(&Method::POST, &[host, ("sec-fetch-site", "same-origin")]));
+    }
+
+    #[test]
+    fn no_header_that_could_be_read_in_two_ways() {
+        let host = ("host", "127.0.0.1:8080");
+        for (name, first, second) in [
+            ("host", "127.0.0.1:8080", "evil.example"),
+            ("host", "127.0.0.1:8080", "127.0.0.1:8080"),
+            ("origin", "http://localhost:8080", "http://evil.example"),
+            ("sec-fetch-site", "none", "cross-site"),
+        ] {
+            let mut headers = vec![(name, first), (name, second)];
+            if name != "host" {
+                headers.push(host);
+            }
+            assert!(!answers(&Method::GET, &headers), "{name}: {second}");
+        }
     }
 
     #[test]
