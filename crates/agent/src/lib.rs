@@ -9,8 +9,12 @@ mod link;
 mod platform;
 mod proxy;
 mod roots;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod tls;
 mod upload;
+
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -27,6 +31,7 @@ pub use upload::address::AddressPolicy;
 use dial::Dialer;
 use link::Links;
 use upload::Site;
+use upload::ground::Machine;
 
 /// Events of the link that wait for the owner of the downloads.
 const LINK_EVENTS: usize = 16;
@@ -66,11 +71,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Agen
         may_leave = config.roots.describe(),
         "hoist-agent starts"
     );
-    let site = Site {
-        dialer: dialer.clone(),
-        roots: config.roots.clone(),
-        max_parts_in_flight: config.max_parts_in_flight.into(),
-    };
+    let ground = Arc::new(Machine { dialer: dialer.clone(), roots: config.roots.clone() });
+    let site = Site { ground, max_parts_in_flight: config.max_parts_in_flight.into() };
     let (events, link_events) = mpsc::channel(LINK_EVENTS);
     let owner = agent::Agent::new(site, config.slots, link_events);
     let links = Links::new(config, dialer, instance, events, shutdown.clone());

@@ -13,7 +13,6 @@ use tracing::{debug, warn};
 use super::put::PutError;
 use super::{MAX_WAIT, Upload};
 use crate::dial::DialError;
-use crate::link::chance;
 
 impl Upload {
     /// Takes how the PUT of a part ended.
@@ -88,7 +87,7 @@ impl Upload {
             | PutError::NoEtag
             | PutError::Read(_) => Duration::ZERO,
         };
-        let until = now + accepted.backoff.next_delay(chance()).max(asked);
+        let until = now + accepted.backoff.next_delay(self.task.site.ground.chance()).max(asked);
         accepted.hold = Some(until);
         let code = if class == Class::SlowDown {
             ReasonCode::StorageThrottled
