@@ -194,8 +194,9 @@ impl Driver {
     async fn pause(&self, backoff: &mut Backoff) -> bool {
         let wait = backoff.next_delay(crate::clock::chance(&*self.shop.world));
         tokio::select! {
-            () = sleep(wait) => true,
+            biased;
             () = self.downloads.stop.cancelled() => false,
+            () = sleep(wait) => true,
         }
     }
 

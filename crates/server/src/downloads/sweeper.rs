@@ -32,6 +32,7 @@ pub async fn sweep(downloads: Arc<Downloads>) {
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             () = downloads.stop.cancelled() => return,
             _ = rounds.tick() => {}
             () = downloads.litter.notified() => {}

@@ -11,7 +11,7 @@ use hoist_wire::to_agent::{Goodbye, GoodbyeReason, ToAgent};
 use hoist_wire::{ClientId, DownloadId, LinkSeq};
 
 pub(crate) use link::chain;
-pub use link::{Link, LinkContext};
+pub use link::{Link, LinkContext, Socket};
 use mailbox::Mailbox;
 
 /// One live link, as the rest of the server sees it: something to drop letters into.
@@ -106,7 +106,10 @@ impl Links {
 
     /// Ends all links; `goodbye` makes each one's farewell.
     pub fn close_all(&self, mut goodbye: impl FnMut() -> Goodbye) {
-        for link in self.live().values() {
+        let mut links: Vec<_> = self.live().values().cloned().collect();
+        // In an order that a simulation can repeat.
+        links.sort_by(|a, b| a.client_id.cmp(&b.client_id));
+        for link in links {
             link.close(goodbye());
         }
     }
