@@ -2,6 +2,8 @@
 //!
 //! Deliberately absent: rules. A write here is guarded, never judged; what to write is decided in `engine`.
 
+#[cfg(feature = "simulation")]
+mod memory;
 mod record;
 mod rows;
 mod sqlite;
@@ -9,6 +11,8 @@ mod sqlite;
 use async_trait::async_trait;
 use hoist_wire::{Attempt, ClientId, DownloadId, LinkSeq, Timestamp};
 
+#[cfg(feature = "simulation")]
+pub use memory::MemoryStore;
 pub use record::{
     Along, ClientFilter, ClientRow, DownloadFilter, Due, FoundFile, Idempotency, Inserted, Introduction,
     Record, UploadFate, UploadRow,
