@@ -43,10 +43,14 @@ pub(crate) struct SimBucket {
 enum Fate {
     Clean,
     /// Refused, after it was carried out or not.
-    Refused { done: bool },
+    Refused {
+        done: bool,
+    },
     Denied,
     /// No answer, though it was carried out (or not).
-    Silent { done: bool },
+    Silent {
+        done: bool,
+    },
     /// No answer, and it is carried out much later.
     Late,
 }
@@ -73,20 +77,22 @@ impl SimBucket {
     ) -> Result<T, BucketError> {
         self.process.goes_on().await;
         let fate = self.fate();
-        let unclear = |message: &str| BucketError::Unclear {
-            call,
-            key: key.to_owned(),
-            message: message.to_owned(),
-        };
+        let unclear =
+            |message: &str| BucketError::Unclear { call, key: key.to_owned(), message: message.to_owned() };
         self.world.trace(format!("bucket {call} {key}: {fate:?}"));
         let patience = self.world.between(Duration::from_secs(1), Duration::from_secs(60));
         let way = self.world.between(Duration::from_millis(5), Duration::from_millis(400));
         let (tell, told) = oneshot::channel();
-        if matches!(fate, Fate::Clean | Fate::Refused { done: true } | Fate::Silent { done: true } | Fate::Late) {
+        if matches!(
+            fate,
+            Fate::Clean | Fate::Refused { done: true } | Fate::Silent { done: true } | Fate::Late
+        ) {
             let way = match fate {
                 Fate::Late => patience + self.world.between(Duration::from_secs(1), Duration::from_secs(600)),
                 // Putting an object together takes its time.
-                Fate::Clean if call == "complete" => way + self.world.between(Duration::ZERO, Duration::from_secs(90)),
+                Fate::Clean if call == "complete" => {
+                    way + self.world.between(Duration::ZERO, Duration::from_secs(90))
+                }
                 _ => way,
             };
             let (storage, world, key) = (Arc::clone(&self.storage), self.world.clone(), key.to_owned());

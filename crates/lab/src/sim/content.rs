@@ -71,9 +71,8 @@ impl Content {
     }
 
     pub(crate) fn crc(&self) -> Crc64 {
-        let combine = |whole, block: &Block| {
-            checksum_combine(CrcAlgorithm::Crc64Nvme, whole, block.crc(), block.len)
-        };
+        let combine =
+            |whole, block: &Block| checksum_combine(CrcAlgorithm::Crc64Nvme, whole, block.crc(), block.len);
         Crc64(self.0.iter().fold(0, combine))
     }
 
@@ -100,12 +99,8 @@ mod tests {
         let whole = Content::fill(12 * BLOCK + 5, |n| n * 7);
         for cut in [5 * BLOCK, 6 * BLOCK, 12 * BLOCK] {
             let (first, rest) = (whole.range(0..cut).unwrap(), whole.range(cut..12 * BLOCK + 5).unwrap());
-            let combined = checksum_combine(
-                CrcAlgorithm::Crc64Nvme,
-                first.crc().0,
-                rest.crc().0,
-                rest.size_bytes(),
-            );
+            let combined =
+                checksum_combine(CrcAlgorithm::Crc64Nvme, first.crc().0, rest.crc().0, rest.size_bytes());
             assert_eq!(Crc64(combined), whole.crc());
             assert!(first.is_prefix_of(&whole) && !rest.is_prefix_of(&whole));
         }

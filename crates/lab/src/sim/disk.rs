@@ -107,7 +107,8 @@ impl Disk {
     /// Makes content of some size, many of them awkward.
     pub(crate) fn new_content(&self) -> Content {
         let five = 5 * BLOCK;
-        let sizes = [0, 1, five - 1, five, five + 1, 2 * five, 3 * five + 77, 12 * BLOCK, 23 * BLOCK + 3, 41 * BLOCK];
+        let sizes =
+            [0, 1, five - 1, five, five + 1, 2 * five, 3 * five + 77, 12 * BLOCK, 23 * BLOCK + 3, 41 * BLOCK];
         let world = &self.world;
         let size = match world.below(12) {
             10 => 1 + world.below(60 * BLOCK),

@@ -118,10 +118,21 @@ impl Weather {
             }
         }
         let mut weather = Self(odds);
+        // A statement is made for everything: seldom is often enough.
+        for often in [Fault::StoreError, Fault::StoreUnsure, Fault::StoreSlow, Fault::LinkDelay] {
+            weather.set(often, weather.odds(often) / 3);
+        }
         weather.set(Fault::Request, 120);
         // These end attempts or uploads: where they are frequent nothing else is seen.
-        for rare in [Fault::UploadLost, Fault::PartLost, Fault::ClockJump, Fault::PutDenied, Fault::FileRemoved] {
+        for rare in
+            [Fault::UploadLost, Fault::PartLost, Fault::ClockJump, Fault::PutDenied, Fault::FileRemoved]
+        {
             weather.set(rare, weather.odds(rare).min(20));
+        }
+        // A wall clock that runs ahead makes the reaper's last look early. What lands after that is for the bucket's
+        // lifecycle rule: the decision says so, and the two are not tried together.
+        if weather.odds(Fault::BucketLate) > 0 {
+            weather.set(Fault::ClockJump, 0);
         }
         weather
     }

@@ -8,6 +8,7 @@ mod chance;
 mod content;
 mod disk;
 mod fault;
+mod model;
 mod node;
 mod plan;
 mod process;
@@ -28,6 +29,7 @@ use hoist_wire::{ChecksumKind, State};
 
 use bucket::open;
 pub use fault::Fault;
+pub use model::FairBucket;
 use node::{Door, Lasting};
 use plan::Plan;
 use site::Site;
@@ -83,7 +85,9 @@ pub fn run(seed: u64, keep_trace: bool) -> Report {
     };
     let mut report = runtime.block_on(simulate(seed, keep_trace));
     drop(runtime);
-    report.wrong.extend(PANICS.with_borrow_mut(std::mem::take).into_iter().map(|panic| format!("panic: {panic}")));
+    report
+        .wrong
+        .extend(PANICS.with_borrow_mut(std::mem::take).into_iter().map(|panic| format!("panic: {panic}")));
     report
 }
 

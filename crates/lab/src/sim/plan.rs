@@ -149,7 +149,9 @@ impl Plan {
         let names = site.disk.names();
         let name = names.get(usize::try_from(world.below(names.len() as u64)).unwrap_or(0)).cloned();
         let name = name.unwrap_or_default();
-        world.count(fault);
+        if fault != Fault::Request {
+            world.count(fault);
+        }
         world.trace(format!("fault {} at {} {name}", fault.name(), site.client_id));
         match fault {
             Fault::LinkCut => site.cut(),
@@ -203,9 +205,13 @@ impl Plan {
                 self.later(1, 120, Mend::BringBack(index, name));
             }
             Fault::ClockJump => {
-                let hours = if world.below(8) == 0 { 24 * 20 } else { 2 };
-                let ms = i64::try_from(world.below(2 * hours * 3_600_000)).unwrap_or(0);
-                world.skew(ms - i64::try_from(hours * 3_600_000).unwrap_or(0));
+                const HOUR_MS: u64 = 3_600_000;
+                if world.below(8) == 0 {
+                    // Everything slept, as a suspended machine does: deadlines pass unseen.
+                    return world.leap(i64::try_from(world.below(24 * 20 * HOUR_MS)).unwrap_or(0));
+                }
+                let ms = i64::try_from(world.below(4 * HOUR_MS)).unwrap_or(0);
+                world.skew(ms - 2 * i64::try_from(HOUR_MS).unwrap_or(0));
                 self.later(10, 900, Mend::ClockRight);
             }
             Fault::Cancel => self.cancel(),
@@ -280,12 +286,16 @@ impl Plan {
             (Arc::clone(&node.store), Arc::clone(&node.links), Arc::clone(&self.promised));
         drop(door);
         self.left_to_ask -= 1;
-        world.trace(format!("ask {} of {} for {:?} {on_change}", record.id, record.client_id, record.file_path));
+        world.count(Fault::Request);
+        world.trace(format!(
+            "ask {} of {} for {:?} {on_change}",
+            record.id, record.client_id, record.file_path
+        ));
         self.tasks.spawn(async move {
             if let Ok(Some(Inserted::New)) = store.insert(&record, None, 100).await {
                 promised.lock().unwrap_or_else(PoisonError::into_inner).accepted.insert(record.id);
-                links.nudge(&record.client_id);
             }
+            links.nudge(&record.client_id);
         });
     }
 

@@ -65,7 +65,8 @@ impl SimStore {
 
     fn watch(&self, before: &Record, after: &Record) {
         let (old, new) = (&before.life, &after.life);
-        let wrong = |what: &str| self.world.wrong(format!("{}: {what}: {before:?} became {after:?}", after.id));
+        let wrong =
+            |what: &str| self.world.wrong(format!("{}: {what}: {before:?} became {after:?}", after.id));
         if old.state != new.state || old.attempt != new.attempt {
             let reason = new.reason.as_ref().map_or("-", |reason| reason.code.as_str());
             let failure = new.failure.as_ref().map_or("", |failure| failure.message.as_str());

@@ -244,8 +244,9 @@ impl OpenFile for OnDisk {
     }
 
     async fn put(self: Arc<Self>, put: Put) -> Result<String, PutFailure> {
-        let begun = Instant::now();
         let world = &self.site.world;
+        // Storage looks at a grant when the request begins.
+        let (begun, begun_ns) = (Instant::now(), world.true_ns());
         self.send_bytes(&put).await?;
         let content = self.inode.read(put.range.clone()).filter(|content| content.crc() == put.crc);
         let content = Arc::new(content.ok_or(PutFailure::Changed)?);
@@ -265,12 +266,16 @@ impl OpenFile for OnDisk {
         let grant = put.target.trim_start_matches('/').parse().unwrap_or(0);
         let is_late = world.strikes(Fault::PutLate);
         let way = world.between(Duration::from_millis(5), Duration::from_millis(900));
-        let late = if is_late { world.between(Duration::from_secs(1), Duration::from_secs(600)) } else { Duration::ZERO };
+        let late = if is_late {
+            world.between(Duration::from_secs(1), Duration::from_secs(600))
+        } else {
+            Duration::ZERO
+        };
         let (tell, told) = tokio::sync::oneshot::channel();
         let (storing, arrives) = (Arc::clone(&self), way + late);
         world.send(async move {
             sleep(arrives).await;
-            let _ = tell.send(storing.arrive(grant, &content, begun));
+            let _ = tell.send(storing.arrive(grant, &content, begun, begun_ns));
         });
         if is_late {
             world.pause(1_000, 60_000).await;
@@ -321,22 +326,28 @@ impl OnDisk {
     }
 
     /// The part is at storage, which takes it or does not.
-    fn arrive(&self, grant: u64, content: &Arc<Content>, begun: Instant) -> Result<Part, No> {
+    fn arrive(&self, grant: u64, content: &Arc<Content>, begun: Instant, begun_ns: i64) -> Result<Part, No> {
         let world = &self.site.world;
         let mut storage = open(&self.site.storage);
         let before = storage.part(grant).cloned();
         let size_bytes = content.size_bytes();
-        let stored = storage.put(grant, content.sums(true), Arc::clone(content), size_bytes, world.true_ns());
+        let stored = storage.put(grant, content.sums(true), Arc::clone(content), size_bytes, begun_ns);
         let forgives = storage.habits.lists_no_crc;
         drop(storage);
-        world.trace(format!("bucket put {grant} of {size_bytes}: {:?}", stored.as_ref().map(|part| &part.etag)));
+        world.trace(format!(
+            "bucket put {grant} of {size_bytes}: {:?}",
+            stored.as_ref().map(|part| &part.etag)
+        ));
         if stored.is_ok() {
             let again = before.is_some_and(|before| {
                 before.content == *content && before.confirmed.is_some_and(|confirmed| confirmed < begun)
             });
             world.put_bytes(size_bytes, again);
             if again && !forgives {
-                world.wrong(format!("{}: a confirmed part was sent again with grant {grant}", self.site.client_id));
+                world.wrong(format!(
+                    "{}: a confirmed part was sent again with grant {grant}",
+                    self.site.client_id
+                ));
             }
         }
         stored

@@ -120,10 +120,21 @@ impl Storage {
     }
 
     /// Stores a part, if the grant is for exactly this.
-    pub(crate) fn put(&mut self, grant: u64, sums: PartSums, content: Arc<Content>, size_bytes: u64, now_ns: i64) -> Result<Part, No> {
+    pub(crate) fn put(
+        &mut self,
+        grant: u64,
+        sums: PartSums,
+        content: Arc<Content>,
+        size_bytes: u64,
+        now_ns: i64,
+    ) -> Result<Part, No> {
         let signed = self.grants.get(&grant).cloned().ok_or((403, "SignatureDoesNotMatch"))?;
         if !(signed.valid_ns.0..signed.valid_ns.1).contains(&now_ns) {
-            return Err(if self.habits.expired_is_400 { (400, "InvalidRequest") } else { (403, "AccessDenied") });
+            return Err(if self.habits.expired_is_400 {
+                (400, "InvalidRequest")
+            } else {
+                (403, "AccessDenied")
+            });
         }
         if signed.size_bytes != size_bytes {
             return Err((403, "SignatureDoesNotMatch"));
@@ -177,7 +188,8 @@ impl Storage {
                 };
             }
         };
-        let bad = |message: &str| BucketError::BadParts { call, key: key.to_owned(), message: message.to_owned() };
+        let bad =
+            |message: &str| BucketError::BadParts { call, key: key.to_owned(), message: message.to_owned() };
         let mut content = Content::default();
         let (mut crc, mut hash, mut size_bytes) = (0, md5::Md5::new(), 0);
         for (index, named) in request.parts.iter().enumerate() {

@@ -85,9 +85,14 @@ fn judge_one(plan: &Plan, record: &Record) -> Result<(), String> {
     if object.head.write_token.as_ref() != Some(&record.write_token) {
         return Err(String::from("its object has another token"));
     }
-    if Some(object.head.size_bytes) != record.life.size_bytes || Some(object.content.crc()) != record.life.crc64nvme
+    if Some(object.head.size_bytes) != record.life.size_bytes
+        || Some(object.content.crc()) != record.life.crc64nvme
     {
-        return Err(format!("its object has {} bytes and CRC {}", object.head.size_bytes, object.content.crc()));
+        return Err(format!(
+            "its object has {} bytes and CRC {}",
+            object.head.size_bytes,
+            object.content.crc()
+        ));
     }
     let site = plan.sites.iter().find(|site| site.client_id == record.client_id).ok_or("nobody's file")?;
     let name = record.found.as_ref().map(|found| found.name.clone()).unwrap_or_default();

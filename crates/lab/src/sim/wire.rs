@@ -102,7 +102,11 @@ impl Wire {
         }
         let jitter = self.world.between(Duration::ZERO, self.latency);
         let late = self.world.strikes(Fault::LinkDelay);
-        let spike = if late { self.world.between(Duration::from_secs(1), Duration::from_secs(25)) } else { Duration::ZERO };
+        let spike = if late {
+            self.world.between(Duration::from_secs(1), Duration::from_secs(25))
+        } else {
+            Duration::ZERO
+        };
         let mut lanes = self.lanes();
         let lane = &mut lanes[to as usize];
         let at = (Instant::now() + self.latency + jitter + spike).max(lane.last.unwrap_or_else(Instant::now));

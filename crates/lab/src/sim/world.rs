@@ -36,6 +36,7 @@ struct Inner {
     weather: Weather,
     struck: BTreeMap<Fault, u64>,
     skew_ms: i64,
+    leap_ms: i64,
     hash: DefaultHasher,
     lines: Vec<String>,
     wrong: Vec<String>,
@@ -52,6 +53,7 @@ impl World {
             weather,
             struck: BTreeMap::new(),
             skew_ms: 0,
+            leap_ms: 0,
             hash: DefaultHasher::new(),
             lines: Vec::new(),
             wrong: Vec::new(),
@@ -74,7 +76,7 @@ impl World {
     /// The true time in nanoseconds since 1970, as file systems note it.
     pub(crate) fn true_ns(&self) -> i64 {
         let ns = i64::try_from(self.elapsed().as_nanos()).unwrap_or(i64::MAX);
-        BEGIN_MS.saturating_mul(1_000_000).saturating_add(ns)
+        (BEGIN_MS + self.inner().leap_ms).saturating_mul(1_000_000).saturating_add(ns)
     }
 
     pub(crate) fn below(&self, end: u64) -> u64 {
@@ -124,6 +126,11 @@ impl World {
         let mut inner = self.inner();
         inner.weather = Weather::calm();
         inner.skew_ms = 0;
+    }
+
+    /// Lets wall clocks everywhere go on by so much, while nothing happens.
+    pub(crate) fn leap(&self, ms: i64) {
+        self.inner().leap_ms += ms;
     }
 
     pub(crate) fn skew(&self, ms: i64) {
@@ -192,7 +199,8 @@ impl World {
 impl clock::World for World {
     fn now(&self) -> Timestamp {
         let ms = i64::try_from(self.elapsed().as_millis()).unwrap_or(i64::MAX);
-        Timestamp(BEGIN_MS.saturating_add(ms).saturating_add(self.skew_ms()))
+        let inner = self.inner();
+        Timestamp(BEGIN_MS.saturating_add(ms).saturating_add(inner.skew_ms + inner.leap_ms))
     }
 
     fn random(&self, bytes: &mut [u8]) {

@@ -36,7 +36,12 @@ pub(super) async fn trigger(
         return Err(Problem::new(ErrorCode::UnknownClient, detail));
     }
     let record = Record::asked(&*pages.world, client_id, operator.name, asked);
-    match pages.store.insert(&record, idempotency.as_ref(), pages.max_open_per_client).await? {
+    let inserted = pages.store.insert(&record, idempotency.as_ref(), pages.max_open_per_client).await;
+    if inserted.is_err() {
+        // It may be on disk all the same, and nobody else would tell the client's link.
+        pages.link.links.nudge(&record.client_id);
+    }
+    match inserted? {
         Some(Inserted::New) => {
             let (client_id, by) = (&record.client_id, &record.requested_by);
             tracing::info!(download_id = %record.id, %client_id, by, "download asked for");
