@@ -280,6 +280,10 @@ impl Upload {
         self.say(ToServer::Offer(self.offer.clone())).await;
         let Some(accepted) = &mut self.accepted else { return };
         let receipts = accepted.ledger.reattach();
+        if !accepted.ledger.is_complete() {
+            // Once the server has answered for all parts again, it must hear the end again.
+            accepted.finished = None;
+        }
         self.say_receipts(receipts).await;
         let finished =
             self.accepted.as_ref().filter(|it| it.ledger.is_complete()).and_then(|it| it.finished.clone());
