@@ -113,7 +113,7 @@ async fn simulate(seed: u64, keep_trace: bool) -> Report {
     let door = Door::default();
     let sites = (0..1 + world.below(3)).filter_map(|n| Site::new(n, &world, &storage, &door)).collect();
     let mut plan = Plan::new(lasting, sites, door);
-    let length = world.between(Duration::from_secs(120), Duration::from_secs(3_600));
+    let length = world.between(Duration::from_secs(90), Duration::from_secs(2_400));
     plan.run(length).await;
     plan.strangers();
     let strangers = open(&storage).uploads.values().filter(|upload| upload.is_foreign).count();
