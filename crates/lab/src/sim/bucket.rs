@@ -93,7 +93,7 @@ impl SimBucket {
                 Fate::Clean if call == "complete" => {
                     way + self.world.between(Duration::ZERO, Duration::from_secs(90))
                 }
-                _ => way,
+                Fate::Clean | Fate::Refused { .. } | Fate::Denied | Fate::Silent { .. } => way,
             };
             let (storage, world, key) = (Arc::clone(&self.storage), self.world.clone(), key.to_owned());
             self.world.send(async move {

@@ -149,10 +149,9 @@ impl Disk {
             Change::Grow => {
                 let more = 1 + self.world.below(8 * BLOCK);
                 // The last block keeps what it has, and becomes longer.
-                let content = Content::fill(size + more, |n| {
+                Content::fill(size + more, |n| {
                     old.0.get(usize::try_from(n).unwrap_or(0)).map_or_else(what, |block| block.what)
-                });
-                content
+                })
             }
             Change::Shrink => old.range(0..self.world.below(size.max(1))).unwrap_or_default(),
         };

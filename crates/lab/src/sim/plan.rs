@@ -39,27 +39,38 @@ enum Mend {
     ClockRight,
 }
 
-/// The faults that come by a plan and not by an occasion.
-const EVENTS: &[Fault] = &[
-    Fault::LinkCut,
-    Fault::LinkPartition,
-    Fault::StoragePartition,
-    Fault::AgentCrash,
-    Fault::AgentStop,
-    Fault::AgentPowerLoss,
-    Fault::ServerCrash,
-    Fault::ServerStop,
-    Fault::UploadLost,
-    Fault::PartLost,
-    Fault::FileReplaced,
-    Fault::FileWritten,
-    Fault::FileSneaky,
-    Fault::FileGrown,
-    Fault::FileShrunk,
-    Fault::FileRemoved,
-    Fault::ClockJump,
-    Fault::Cancel,
-    Fault::Request,
+/// Where something happens: a site, and one of its files.
+#[derive(Debug)]
+struct Place {
+    index: usize,
+    site: Arc<Site>,
+    name: String,
+}
+
+/// What an event does.
+type Deed = fn(&mut Plan, &Place);
+
+/// What comes by a plan and not by an occasion.
+const EVENTS: &[(Fault, Deed)] = &[
+    (Fault::LinkCut, |_, at| at.site.cut()),
+    (Fault::LinkPartition, Plan::partition),
+    (Fault::StoragePartition, Plan::shut_storage),
+    (Fault::AgentCrash, |plan, at| plan.end_agent(at, at.site.kill(false))),
+    (Fault::AgentStop, |plan, at| plan.end_agent(at, at.site.stop())),
+    (Fault::AgentPowerLoss, |plan, at| plan.end_agent(at, at.site.kill(true))),
+    (Fault::ServerCrash, |plan, _| plan.crash_server()),
+    (Fault::ServerStop, |plan, _| plan.stop_server()),
+    (Fault::UploadLost, |plan, _| plan.lose_upload()),
+    (Fault::PartLost, |plan, _| plan.lose_part()),
+    (Fault::FileReplaced, |_, at| at.site.disk.change(&at.name, Change::Replace)),
+    (Fault::FileWritten, |plan, at| plan.write(at, Change::Write)),
+    (Fault::FileSneaky, |plan, at| plan.write(at, Change::WriteSneakily)),
+    (Fault::FileGrown, |_, at| at.site.disk.change(&at.name, Change::Grow)),
+    (Fault::FileShrunk, |_, at| at.site.disk.change(&at.name, Change::Shrink)),
+    (Fault::FileRemoved, Plan::remove),
+    (Fault::ClockJump, |plan, _| plan.jump()),
+    (Fault::Cancel, |plan, _| plan.cancel()),
+    (Fault::Request, |plan, _| plan.ask()),
 ];
 
 /// The plan of one run.
@@ -104,8 +115,8 @@ impl Plan {
             }
             if Instant::now() >= next {
                 next = Instant::now() + world.between(Duration::from_millis(10), Duration::from_secs(40));
-                let fault = self.draw();
-                self.happen(fault);
+                let event = self.draw();
+                self.happen(event);
             }
         }
         world.trace("everything is mended");
@@ -123,18 +134,18 @@ impl Plan {
         due.into_iter().map(|(_, mend)| mend).collect()
     }
 
-    fn draw(&self) -> Fault {
+    /// Draws what happens next, by its odds.
+    fn draw(&self) -> usize {
         let world = &self.lasting.world;
-        let sum = EVENTS.iter().map(|fault| u64::from(world.odds(*fault))).sum();
-        let mut at = world.below(sum);
-        for fault in EVENTS {
-            let odds = u64::from(world.odds(*fault));
-            if at < odds {
-                return *fault;
+        let odds = |index: usize| EVENTS.get(index).map_or(0, |(fault, _)| u64::from(world.odds(*fault)));
+        let mut at = world.below((0..EVENTS.len()).map(odds).sum());
+        for index in 0..EVENTS.len() {
+            if at < odds(index) {
+                return index;
             }
-            at -= odds;
+            at -= odds(index);
         }
-        Fault::Request
+        0
     }
 
     fn later(&mut self, from_secs: u64, to_secs: u64, mend: Mend) {
@@ -142,81 +153,79 @@ impl Plan {
         self.mends.push((Instant::now() + after, mend));
     }
 
-    fn happen(&mut self, fault: Fault) {
+    fn happen(&mut self, event: usize) {
         let world = self.lasting.world.clone();
         let index = usize::try_from(world.below(self.sites.len() as u64)).unwrap_or(0);
-        let Some(site) = self.sites.get(index).cloned() else { return };
+        let (Some(site), Some((fault, deed))) = (self.sites.get(index).cloned(), EVENTS.get(event)) else {
+            return;
+        };
         let names = site.disk.names();
         let name = names.get(usize::try_from(world.below(names.len() as u64)).unwrap_or(0)).cloned();
         let name = name.unwrap_or_default();
-        if fault != Fault::Request {
-            world.count(fault);
+        if *fault != Fault::Request {
+            world.count(*fault);
         }
         world.trace(format!("fault {} at {} {name}", fault.name(), site.client_id));
-        match fault {
-            Fault::LinkCut => site.cut(),
-            Fault::LinkPartition => {
-                let way = world.below(4);
-                site.shut(Side::Agent, way != 1);
-                site.shut(Side::Server, way != 2);
-                self.later(1, 240, Mend::OpenGate(index));
-            }
-            Fault::StoragePartition => {
-                site.storage_shut.store(true, Ordering::Relaxed);
-                self.later(1, 400, Mend::OpenStorage(index));
-            }
-            Fault::AgentCrash | Fault::AgentPowerLoss | Fault::AgentStop => {
-                let was = match fault {
-                    Fault::AgentStop => site.stop(),
-                    _ => site.kill(fault == Fault::AgentPowerLoss),
-                };
-                if was {
-                    self.later(0, 120, Mend::StartAgent(index));
-                }
-            }
-            Fault::ServerCrash => {
-                if let Some(node) = self.door().take() {
-                    node.kill();
-                }
-                self.later(0, 60, Mend::StartServer);
-            }
-            Fault::ServerStop => {
-                let node = self.door().take();
-                if let Some(mut node) = node {
-                    node.say_goodbye();
-                    self.tasks.spawn(node.end());
-                }
-                self.later(12, 60, Mend::StartServer);
-            }
-            Fault::UploadLost => self.lose_upload(),
-            Fault::PartLost => self.lose_part(),
-            Fault::FileReplaced => site.disk.change(&name, Change::Replace),
-            Fault::FileWritten | Fault::FileSneaky => {
-                let sneaky = fault == Fault::FileSneaky;
-                site.disk.change(&name, if sneaky { Change::WriteSneakily } else { Change::Write });
-                if world.below(3) == 0 {
-                    self.later(0, 30, Mend::WriteOn(index, name));
-                }
-            }
-            Fault::FileGrown => site.disk.change(&name, Change::Grow),
-            Fault::FileShrunk => site.disk.change(&name, Change::Shrink),
-            Fault::FileRemoved => {
-                site.disk.remove(&name);
-                self.later(1, 120, Mend::BringBack(index, name));
-            }
-            Fault::ClockJump => {
-                const HOUR_MS: u64 = 3_600_000;
-                if world.below(8) == 0 {
-                    // Everything slept, as a suspended machine does: deadlines pass unseen.
-                    return world.leap(i64::try_from(world.below(24 * 20 * HOUR_MS)).unwrap_or(0));
-                }
-                let ms = i64::try_from(world.below(4 * HOUR_MS)).unwrap_or(0);
-                world.skew(ms - 2 * i64::try_from(HOUR_MS).unwrap_or(0));
-                self.later(10, 900, Mend::ClockRight);
-            }
-            Fault::Cancel => self.cancel(),
-            _ => self.ask(),
+        deed(self, &Place { index, site, name });
+    }
+
+    fn partition(&mut self, at: &Place) {
+        let way = self.lasting.world.below(4);
+        at.site.shut(Side::Agent, way != 1);
+        at.site.shut(Side::Server, way != 2);
+        self.later(1, 240, Mend::OpenGate(at.index));
+    }
+
+    fn shut_storage(&mut self, at: &Place) {
+        at.site.storage_shut.store(true, Ordering::Relaxed);
+        self.later(1, 400, Mend::OpenStorage(at.index));
+    }
+
+    fn end_agent(&mut self, at: &Place, was_there: bool) {
+        if was_there {
+            self.later(0, 120, Mend::StartAgent(at.index));
         }
+    }
+
+    fn crash_server(&mut self) {
+        if let Some(node) = self.door().take() {
+            node.kill();
+        }
+        self.later(0, 60, Mend::StartServer);
+    }
+
+    fn stop_server(&mut self) {
+        let node = self.door().take();
+        if let Some(mut node) = node {
+            node.say_goodbye();
+            self.tasks.spawn(node.end());
+        }
+        self.later(12, 60, Mend::StartServer);
+    }
+
+    fn write(&mut self, at: &Place, change: Change) {
+        at.site.disk.change(&at.name, change);
+        if self.lasting.world.below(3) == 0 {
+            // Its writer goes on: no moment is the file's own.
+            self.later(0, 30, Mend::WriteOn(at.index, at.name.clone()));
+        }
+    }
+
+    fn remove(&mut self, at: &Place) {
+        at.site.disk.remove(&at.name);
+        self.later(1, 120, Mend::BringBack(at.index, at.name.clone()));
+    }
+
+    fn jump(&mut self) {
+        const HOUR_MS: u64 = 3_600_000;
+        let world = self.lasting.world.clone();
+        if world.below(8) == 0 {
+            // Everything slept, as a suspended machine does: deadlines pass unseen.
+            return world.leap(i64::try_from(world.below(24 * 20 * HOUR_MS)).unwrap_or(0));
+        }
+        let ms = i64::try_from(world.below(4 * HOUR_MS)).unwrap_or(0);
+        world.skew(ms - 2 * i64::try_from(HOUR_MS).unwrap_or(0));
+        self.later(10, 900, Mend::ClockRight);
     }
 
     fn mend(&mut self, mend: Mend) {

@@ -75,17 +75,14 @@ impl SimStore {
                 after.id, old.state, old.attempt, new.state, new.attempt
             ));
         }
-        if old.state.is_final() {
-            wrong("a final state was written again");
-        }
-        let may = match (old.state, new.state) {
-            (State::Queued, State::Completing | State::Completed) => false,
-            (State::Uploading, State::Completed) => false,
-            (State::Completing, State::Queued | State::Cancelled | State::Expired) => false,
-            _ => true,
+        let may = match old.state {
+            State::Queued => !matches!(new.state, State::Completing | State::Completed),
+            State::Uploading => new.state != State::Completed,
+            State::Completing => !matches!(new.state, State::Queued | State::Cancelled | State::Expired),
+            State::Completed | State::Failed | State::Cancelled | State::Expired => false,
         };
         if !may {
-            wrong("no such way");
+            wrong("no such way, or a final state was written again");
         }
         if new.attempt < old.attempt || new.link < old.link {
             wrong("the fence went back");
