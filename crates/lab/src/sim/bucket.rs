@@ -22,6 +22,9 @@ use super::world::World;
 /// How far a signer's clock may be off, in nanoseconds: 15 minutes, as on S3.
 const TOLERATED_NS: i64 = 15 * 60 * 1_000_000_000;
 
+/// How long a bucket may not show an object that is there. The product believes an absence that lasts a minute.
+const SHOWN_AFTER: Duration = Duration::from_secs(45);
+
 /// A bucket that all processes share.
 pub(crate) type Shared = Arc<Mutex<Storage>>;
 
@@ -211,7 +214,11 @@ impl Bucket for SimBucket {
     async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError> {
         let at = key.to_owned();
         let stale = self.world.strikes(Fault::HeadStale);
-        self.call("head", key, move |storage| Ok(storage.head(&at).filter(|_| !stale))).await
+        self.call("head", key, move |storage| {
+            let is_young = storage.objects.get(&at).is_some_and(|it| it.born.elapsed() < SHOWN_AFTER);
+            Ok(storage.head(&at).filter(|_| !(stale && is_young)))
+        })
+        .await
     }
 
     async fn put_empty(

@@ -55,6 +55,7 @@ pub(crate) struct Object {
     pub(crate) head: ObjectHead,
     pub(crate) content: Content,
     made_of: Option<String>,
+    pub(crate) born: Instant,
 }
 
 /// What a grant was signed for.
@@ -228,7 +229,10 @@ impl Storage {
         };
         let said = reply(&head);
         self.uploads.remove(&id.0);
-        self.objects.insert(key.to_owned(), Object { head, content, made_of: Some(id.0.clone()) });
+        self.objects.insert(
+            key.to_owned(),
+            Object { head, content, made_of: Some(id.0.clone()), born: Instant::now() },
+        );
         Ok(said)
     }
 
@@ -254,7 +258,10 @@ impl Storage {
             etag: Some(Md5(md5::Md5::digest(b"").into()).hex()),
             crc64nvme: (checksum == ChecksumKind::Crc64nvme).then_some(Crc64(0)),
         };
-        self.objects.insert(key.to_owned(), Object { head, content: Content::default(), made_of: None });
+        self.objects.insert(
+            key.to_owned(),
+            Object { head, content: Content::default(), made_of: None, born: Instant::now() },
+        );
     }
 }
 
