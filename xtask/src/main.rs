@@ -1,4 +1,4 @@
-//! The menu: demo, test, check. `cargo xtask` alone prints it.
+//! The menu: demo, test, check, sim. `cargo xtask` alone prints it.
 
 mod demo;
 mod installs;
@@ -29,6 +29,12 @@ enum Task {
     Test,
     /// The fast loop: format, lints, unit tests.
     Check,
+    /// Runs the programs' own loops in simulated worlds: `--seeds N [--from S]`, or `--seed S --trace`.
+    Sim {
+        /// Passed on to the simulation; `--help` shows all.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -48,5 +54,9 @@ fn run(task: Task) -> Result<()> {
         Task::Demo(demo) => demo.run(&shell),
         Task::Test => suite::test(&shell),
         Task::Check => suite::check(&shell),
+        Task::Sim { args } => {
+            let mut sim = shell.cargo(&["run", "--quiet", "--package", "hoist-lab", "--bin", "sim", "--"]);
+            shell.run(sim.args(args))
+        }
     }
 }

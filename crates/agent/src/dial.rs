@@ -26,6 +26,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Error as WsError};
 
 use crate::config::ServerUrl;
+use crate::link::Caller;
 use crate::proxy::{Proxies, ProxyError};
 use crate::upload::address::{AddressPolicy, Endpoint, Forbidden};
 
@@ -79,9 +80,10 @@ pub(crate) enum Stream {
     Tls(Box<TlsStream<Counted>>),
 }
 
-impl Dialer {
-    /// Connects to the server and upgrades to a link.
-    pub(crate) async fn link(
+impl Caller for Dialer {
+    type Socket = WebSocketStream<Stream>;
+
+    async fn call(
         &self,
         server: &ServerUrl,
         token: &SecretString,
@@ -119,7 +121,9 @@ impl Dialer {
             Ok(Err(error)) => Err(upgrade(error)),
         }
     }
+}
 
+impl Dialer {
     /// Connects to storage; also gives the counter of the bytes that the network took.
     pub(crate) async fn storage(&self, to: &Endpoint) -> Result<(Stream, Arc<AtomicU64>), DialError> {
         self.connect(to.tls, &to.host, to.port, Some(to)).await

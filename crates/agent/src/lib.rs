@@ -9,6 +9,8 @@ mod link;
 mod platform;
 mod proxy;
 mod roots;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod tls;
 mod upload;
 
@@ -29,6 +31,7 @@ pub use upload::address::AddressPolicy;
 use dial::Dialer;
 use link::Links;
 use upload::Site;
+use upload::ground::Machine;
 use upload::pace::Gate;
 
 /// Events of the link that wait for the owner of the downloads.
@@ -72,9 +75,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Agen
         may_leave = config.roots.describe(),
         "hoist-agent starts"
     );
+    let ground = Arc::new(Machine { dialer: dialer.clone(), roots: config.roots.clone() });
     let site = Site {
-        dialer: dialer.clone(),
-        roots: config.roots.clone(),
+        ground,
         max_parts_in_flight: config.max_parts_in_flight.into(),
         gate: Arc::new(Gate::new(config.max_rate)),
         on_change: config.on_change,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use hoist_engine::backoff::{Backoff, LINK_PROVEN_AFTER};
 use hoist_wire::limits::{LINK_SILENCE_SECS, MAX_FRAME_TO_SERVER, PING_INTERVAL_SECS};
 use hoist_wire::to_agent::Renew;
@@ -16,14 +16,14 @@ use hoist_wire::{DecodeError, Instance, ToAgent, ToServer};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, debug, error, info, warn};
 
-use crate::config::{Config, ConfigError, TokenSource, client_of};
-use crate::dial::{DialError, Dialer, Stream, is_closed, refuses_credentials};
+use crate::config::{Config, ConfigError, ServerUrl, TokenSource, client_of};
+use crate::dial::{DialError, is_closed, refuses_credentials};
 use crate::platform;
 
 /// Messages that wait for the socket before the owner is told to wait.
@@ -74,11 +74,30 @@ enum End {
     Stopped,
 }
 
+/// The way to the server: the network, or a simulation of it.
+pub(crate) trait Caller: Send + Sync + 'static {
+    /// A link, frame by frame.
+    type Socket: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Unpin + Send;
+
+    /// Connects to the server and upgrades to a link.
+    fn call(
+        &self,
+        server: &ServerUrl,
+        token: &SecretString,
+        instance: &Instance,
+    ) -> impl Future<Output = Result<Self::Socket, DialError>> + Send;
+
+    /// Gives a number evenly spread over 0.0..1.0.
+    fn chance(&self) -> f64 {
+        chance()
+    }
+}
+
 /// Keeps one link up for ever.
 #[derive(Debug)]
-pub(crate) struct Links {
+pub(crate) struct Links<C> {
     config: Config,
-    dialer: Dialer,
+    caller: C,
     instance: Instance,
     events: mpsc::Sender<LinkEvent>,
     stop: CancellationToken,
@@ -87,16 +106,16 @@ pub(crate) struct Links {
     renewed: Option<SecretString>,
 }
 
-impl Links {
+impl<C: Caller> Links<C> {
     pub(crate) fn new(
         config: Config,
-        dialer: Dialer,
+        caller: C,
         instance: Instance,
         events: mpsc::Sender<LinkEvent>,
         stop: CancellationToken,
     ) -> Self {
         let backoff = Backoff::for_links();
-        Self { config, dialer, instance, events, stop, backoff, renewed: None }
+        Self { config, caller, instance, events, stop, backoff, renewed: None }
     }
 
     /// Dials, serves and dials again until told to stop.
@@ -108,6 +127,7 @@ impl Links {
             let wait = self.once().await?;
             let stop = self.stop.clone();
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(wait) => {}
             }
@@ -129,8 +149,9 @@ impl Links {
         };
         let stop = self.stop.clone();
         let dialled = tokio::select! {
+            biased;
             () = stop.cancelled() => return Ok(Duration::ZERO),
-            dialled = self.dialer.link(&self.config.server, &token, &self.instance) => dialled,
+            dialled = self.caller.call(&self.config.server, &token, &self.instance) => dialled,
         };
         let socket = match dialled {
             Ok(socket) => socket,
@@ -189,10 +210,10 @@ impl Links {
     }
 
     fn next_delay(&mut self) -> Duration {
-        self.backoff.next_delay(chance())
+        self.backoff.next_delay(self.caller.chance())
     }
 
-    async fn serve(&mut self, socket: WebSocketStream<Stream>) -> End {
+    async fn serve(&mut self, socket: C::Socket) -> End {
         let (sink, stream) = socket.split();
         let (queue, queued) = mpsc::channel(QUEUE);
         let ping_secs = AtomicU32::new(PING_INTERVAL_SECS);
@@ -202,8 +223,10 @@ impl Links {
         let stop = self.stop.clone();
         let mut reader = Reader { links: self, stream, queue, ping_secs: &ping_secs };
         tokio::select! {
-            end = reader.run() => end,
+            // What waits to be written is bounded; what is read is not.
+            biased;
             end = write(sink, queued, &ping_secs, stop) => end,
+            end = reader.run() => end,
         }
     }
 
@@ -235,14 +258,14 @@ impl Links {
 }
 
 /// The reading half of one link.
-struct Reader<'a> {
-    links: &'a mut Links,
-    stream: SplitStream<WebSocketStream<Stream>>,
+struct Reader<'a, C: Caller> {
+    links: &'a mut Links<C>,
+    stream: SplitStream<C::Socket>,
     queue: mpsc::Sender<ToServer>,
     ping_secs: &'a AtomicU32,
 }
 
-impl Reader<'_> {
+impl<C: Caller> Reader<'_, C> {
     async fn run(&mut self) -> End {
         let silence = Duration::from_secs(LINK_SILENCE_SECS.into());
         loop {
@@ -304,8 +327,8 @@ impl Reader<'_> {
 }
 
 /// The writing half of one link. Heartbeats leave first.
-async fn write(
-    mut sink: SplitSink<WebSocketStream<Stream>, Message>,
+async fn write<S: Sink<Message, Error = WsError> + Unpin>(
+    mut sink: SplitSink<S, Message>,
     mut queued: mpsc::Receiver<ToServer>,
     ping_secs: &AtomicU32,
     stop: CancellationToken,
@@ -335,6 +358,7 @@ async fn write(
             },
         };
         let sent = tokio::select! {
+            biased;
             sent = sink.send(frame) => sent,
             () = stop.cancelled() => return End::Stopped,
         };

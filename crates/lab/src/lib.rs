@@ -1,7 +1,8 @@
-//! Test harness: the real programs on free ports, S3 servers, a scripted agent, a proxy before the bucket.
+//! Test harness: the real programs on free ports, S3 servers, a scripted agent, a proxy before the bucket; and `sim`,
+//! the programs' own loops in a simulated world.
 //!
-//! Deliberately absent: any knowledge of the programs' insides. The fixtures start them as a site or an operator does,
-//! speak REST, the wire and S3 to them, and panic when something is wrong: only tests use them.
+//! Deliberately absent, but in `sim`: any knowledge of the programs' insides. The fixtures start them as a site or an
+//! operator does, speak REST, the wire and S3 to them, and panic when something is wrong: only tests use them.
 
 pub mod agent;
 pub mod binaries;
@@ -16,6 +17,7 @@ pub mod s3;
 pub mod scene;
 pub mod scripted;
 pub mod server;
+pub mod sim;
 pub mod site;
 pub mod stage;
 pub mod storage;

@@ -1,7 +1,8 @@
-//! What every store must do; today there is one. Each case gets a fresh store.
+//! What every store must do: SQLite, and with the feature `simulation` the one in memory. Each case gets a fresh store.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_engine::life::{Failure, Life, Reason, Upload};
@@ -19,9 +20,47 @@ use tempfile::TempDir;
 const NOW: Timestamp = Timestamp(1_000_000);
 const MANY: u32 = 100;
 
-async fn store() -> (SqliteStore, TempDir) {
+async fn sqlite() -> (Arc<dyn Store>, TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    (SqliteStore::open(&dir.path().join("store.sqlite")).await.unwrap(), dir)
+    (Arc::new(SqliteStore::open(&dir.path().join("store.sqlite")).await.unwrap()), dir)
+}
+
+/// Runs every case against each store.
+macro_rules! cases {
+    ($($case:ident),+ $(,)?) => {
+        mod sqlite_store {
+            $(#[tokio::test]
+            async fn $case() {
+                let (store, _dir) = super::sqlite().await;
+                super::$case(&*store).await;
+            })+
+        }
+
+        #[cfg(feature = "simulation")]
+        mod memory_store {
+            $(#[tokio::test]
+            async fn $case() {
+                super::$case(&hoist_server::store::MemoryStore::default()).await;
+            })+
+        }
+    };
+}
+
+cases! {
+    a_record_reads_back_as_it_was_written,
+    a_lost_guard_writes_nothing,
+    parts_come_and_go_with_their_record,
+    what_is_due_comes_first_in_first_out_and_not_before_its_time,
+    a_repeated_request_is_one_download,
+    a_client_has_only_so_many_open_downloads,
+    links_grow_and_a_late_close_moves_nothing,
+    a_clone_is_noted_with_both_names_and_not_too_often,
+    clients_are_listed_by_id_prefix_and_page,
+    downloads_are_listed_newest_first_by_every_filter,
+    an_upload_is_remembered_until_storage_says_gone,
+    an_upload_that_is_created_too_late_is_aborted,
+    clients_that_are_waited_for_are_found_once_each,
+    deadlines_and_what_was_left_completing_are_found,
 }
 
 fn client(name: &str) -> ClientId {
@@ -50,20 +89,20 @@ fn download(n: u8) -> Record {
     }
 }
 
-async fn insert(store: &SqliteStore, n: u8) -> Record {
+async fn insert(store: &dyn Store, n: u8) -> Record {
     let record = download(n);
     assert_eq!(store.insert(&record, None, MANY).await.unwrap(), Some(Inserted::New));
     record
 }
 
 /// Saves, and counts the version as the store does.
-async fn save(store: &SqliteStore, record: &mut Record, along: Along) {
+async fn save(store: &dyn Store, record: &mut Record, along: Along) {
     assert!(store.save(record, &along).await.unwrap());
     record.version += 1;
 }
 
 /// Ends a download.
-async fn cancel(store: &SqliteStore, record: &mut Record) {
+async fn cancel(store: &dyn Store, record: &mut Record) {
     record.life.state = State::Cancelled;
     record.life.reason = None;
     save(store, record, Along { upload: Some(UploadFate::Abort), parts: None }).await;
@@ -81,10 +120,8 @@ fn upload(record: &Record) -> UploadRow {
     UploadRow { upload_row, download_id: record.id, object_key, multipart_id: None, aborted_once: false }
 }
 
-#[tokio::test]
-async fn a_record_reads_back_as_it_was_written() {
-    let (store, _dir) = store().await;
-    let mut record = insert(&store, 1).await;
+async fn a_record_reads_back_as_it_was_written(store: &dyn Store) {
+    let mut record = insert(store, 1).await;
     assert_eq!(store.download(record.id).await.unwrap().unwrap(), record);
     record.life.state = State::Failed;
     record.life.reason = None;
@@ -101,17 +138,15 @@ async fn a_record_reads_back_as_it_was_written() {
     record.object_key = Some(String::from("key"));
     record.started_at = Some(NOW);
     record.finished_at = Some(NOW.plus_ms(1));
-    save(&store, &mut record, Along::default()).await;
+    save(store, &mut record, Along::default()).await;
     assert_eq!(store.download(record.id).await.unwrap().unwrap(), record);
     assert_eq!(store.download(DownloadId::new(9, [9; 10])).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn a_lost_guard_writes_nothing() {
-    let (store, _dir) = store().await;
-    let mut first = insert(&store, 1).await;
+async fn a_lost_guard_writes_nothing(store: &dyn Store) {
+    let mut first = insert(store, 1).await;
     let mut second = first.clone();
-    save(&store, &mut first, Along::default()).await;
+    save(store, &mut first, Along::default()).await;
     second.object_key = Some(String::from("late"));
     let along = Along { upload: None, parts: Some((Attempt(1), vec![1])) };
     assert!(!store.save(&second, &along).await.unwrap());
@@ -119,29 +154,24 @@ async fn a_lost_guard_writes_nothing() {
     assert_eq!(store.parts(first.id).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn parts_come_and_go_with_their_record() {
-    let (store, _dir) = store().await;
-    let mut record = insert(&store, 1).await;
+async fn parts_come_and_go_with_their_record(store: &dyn Store) {
+    let mut record = insert(store, 1).await;
     for attempt in [1, 2] {
         let along = Along { upload: None, parts: Some((Attempt(attempt), vec![1, 2, 3])) };
-        save(&store, &mut record, along).await;
+        save(store, &mut record, along).await;
         assert_eq!(store.parts(record.id).await.unwrap(), Some((Attempt(attempt), vec![1, 2, 3])));
     }
-    cancel(&store, &mut record).await;
+    cancel(store, &mut record).await;
     assert_eq!(store.parts(record.id).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn what_is_due_comes_first_in_first_out_and_not_before_its_time() {
-    let (store, _dir) = store().await;
-    let (first, mut second, third) =
-        (insert(&store, 1).await, insert(&store, 2).await, insert(&store, 3).await);
+async fn what_is_due_comes_first_in_first_out_and_not_before_its_time(store: &dyn Store) {
+    let (first, mut second, third) = (insert(store, 1).await, insert(store, 2).await, insert(store, 3).await);
     let later = NOW.plus_secs(30);
     let message = String::from("busy");
     second.life.reason =
         Some(Reason { code: ReasonCode::RefusedForNow, message, since: NOW, next_at: later });
-    save(&store, &mut second, Along::default()).await;
+    save(store, &mut second, Along::default()).await;
     let due = store.due(&client("restaurant-1"), NOW, 10).await.unwrap();
     assert_eq!((due.ids, due.next_at), (vec![first.id, third.id], Some(later)));
     let due = store.due(&client("restaurant-1"), later, 2).await.unwrap();
@@ -149,9 +179,7 @@ async fn what_is_due_comes_first_in_first_out_and_not_before_its_time() {
     assert!(store.due(&client("restaurant-2"), later, 2).await.unwrap().ids.is_empty());
 }
 
-#[tokio::test]
-async fn a_repeated_request_is_one_download() {
-    let (store, _dir) = store().await;
+async fn a_repeated_request_is_one_download(store: &dyn Store) {
     let key = |body: &str| Idempotency { operator: "ops".into(), key: "k".into(), body_hash: body.into() };
     let first = download(1);
     assert_eq!(store.insert(&first, Some(&key("a")), MANY).await.unwrap(), Some(Inserted::New));
@@ -164,18 +192,14 @@ async fn a_repeated_request_is_one_download() {
     assert_eq!(store.insert(&download(5), Some(&key("b")), MANY).await.unwrap(), Some(Inserted::New));
 }
 
-#[tokio::test]
-async fn a_client_has_only_so_many_open_downloads() {
-    let (store, _dir) = store().await;
-    let mut first = insert(&store, 1).await;
+async fn a_client_has_only_so_many_open_downloads(store: &dyn Store) {
+    let mut first = insert(store, 1).await;
     assert_eq!(store.insert(&download(2), None, 1).await.unwrap(), None);
-    cancel(&store, &mut first).await;
+    cancel(store, &mut first).await;
     assert_eq!(store.insert(&download(2), None, 1).await.unwrap(), Some(Inserted::New));
 }
 
-#[tokio::test]
-async fn links_grow_and_a_late_close_moves_nothing() {
-    let (store, _dir) = store().await;
+async fn links_grow_and_a_late_close_moves_nothing(store: &dyn Store) {
     let id = client("restaurant-1");
     assert_eq!(store.open_link(&id, &who(), NOW).await.unwrap(), LinkSeq(1));
     assert_eq!(store.open_link(&id, &who(), NOW).await.unwrap(), LinkSeq(2));
@@ -188,9 +212,7 @@ async fn links_grow_and_a_late_close_moves_nothing() {
     assert_eq!(store.client(&id).await.unwrap().unwrap().connected_link, None);
 }
 
-#[tokio::test]
-async fn a_clone_is_noted_with_both_names_and_not_too_often() {
-    let (store, _dir) = store().await;
+async fn a_clone_is_noted_with_both_names_and_not_too_often(store: &dyn Store) {
     let (id, minute) = (client("restaurant-1"), Duration::from_secs(60));
     let clone = "process-2.machine-2".parse().unwrap();
     store.suspect_clone(&id, Some(&clone), NOW, minute).await.unwrap();
@@ -221,9 +243,7 @@ async fn a_clone_is_noted_with_both_names_and_not_too_often() {
     );
 }
 
-#[tokio::test]
-async fn clients_are_listed_by_id_prefix_and_page() {
-    let (store, _dir) = store().await;
+async fn clients_are_listed_by_id_prefix_and_page(store: &dyn Store) {
     for name in ["b-1", "a-2", "a-1", "a.x", "a"] {
         store.open_link(&client(name), &who(), NOW).await.unwrap();
     }
@@ -241,11 +261,9 @@ async fn clients_are_listed_by_id_prefix_and_page() {
     assert_eq!(names(ClientFilter { connected: Some(false), ..Default::default() }).await, ["a-2"]);
 }
 
-#[tokio::test]
-async fn downloads_are_listed_newest_first_by_every_filter() {
-    let (store, _dir) = store().await;
-    let (mut first, second) = (insert(&store, 1).await, insert(&store, 2).await);
-    cancel(&store, &mut first).await;
+async fn downloads_are_listed_newest_first_by_every_filter(store: &dyn Store) {
+    let (mut first, second) = (insert(store, 1).await, insert(store, 2).await);
+    cancel(store, &mut first).await;
     let ids = async |filter: DownloadFilter| -> Vec<DownloadId> {
         store.downloads(&filter, 10).await.unwrap().into_iter().map(|record| record.id).collect()
     };
@@ -261,19 +279,17 @@ async fn downloads_are_listed_newest_first_by_every_filter() {
     assert!(ids(nobody).await.is_empty());
 }
 
-#[tokio::test]
-async fn an_upload_is_remembered_until_storage_says_gone() {
-    let (store, _dir) = store().await;
-    let mut record = insert(&store, 1).await;
+async fn an_upload_is_remembered_until_storage_says_gone(store: &dyn Store) {
+    let mut record = insert(store, 1).await;
     let row = upload(&record);
     assert!(!store.upload_creating(&row).await.unwrap(), "nobody has it, so nobody would abort it");
     record.life.state = State::Uploading;
-    save(&store, &mut record, Along::default()).await;
+    save(store, &mut record, Along::default()).await;
     assert!(store.upload_creating(&row).await.unwrap());
     assert_eq!(store.upload_of(record.id).await.unwrap(), Some(row.clone()));
     let id = MultipartId(String::from("id"));
     assert!(store.upload_open("row", &id).await.unwrap());
-    cancel(&store, &mut record).await;
+    cancel(store, &mut record).await;
     assert_eq!(store.upload_of(record.id).await.unwrap(), None);
     let open = UploadRow { multipart_id: Some(id), ..row };
     assert_eq!(store.uploads_to_abort(NOW, 9).await.unwrap(), std::slice::from_ref(&open));
@@ -285,50 +301,44 @@ async fn an_upload_is_remembered_until_storage_says_gone() {
     assert!(store.uploads_to_abort(Timestamp(i64::MAX), 9).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn an_upload_that_is_created_too_late_is_aborted() {
-    let (store, _dir) = store().await;
-    let mut record = insert(&store, 1).await;
+async fn an_upload_that_is_created_too_late_is_aborted(store: &dyn Store) {
+    let mut record = insert(store, 1).await;
     let row = upload(&record);
     assert!(!store.upload_creating(&row).await.unwrap(), "nobody has it, so nobody would abort it");
     record.life.state = State::Uploading;
-    save(&store, &mut record, Along::default()).await;
+    save(store, &mut record, Along::default()).await;
     assert!(store.upload_creating(&row).await.unwrap());
-    cancel(&store, &mut record).await;
+    cancel(store, &mut record).await;
     let id = MultipartId(String::from("id"));
     assert!(!store.upload_open("row", &id).await.unwrap());
     let to_abort = store.uploads_to_abort(NOW, 9).await.unwrap();
     assert_eq!(to_abort, [UploadRow { multipart_id: Some(id), ..row }], "its id is kept all the same");
 }
 
-#[tokio::test]
-async fn clients_that_are_waited_for_are_found_once_each() {
-    let (store, _dir) = store().await;
+async fn clients_that_are_waited_for_are_found_once_each(store: &dyn Store) {
     assert!(store.waiting_clients(None, 9).await.unwrap().is_empty());
-    let (mut first, mut second) = (insert(&store, 1).await, insert(&store, 2).await);
+    let (mut first, mut second) = (insert(store, 1).await, insert(store, 2).await);
     assert_eq!(store.waiting_clients(None, 9).await.unwrap(), [client("restaurant-1")]);
     assert!(store.waiting_clients(Some(&client("restaurant-1")), 9).await.unwrap().is_empty());
-    cancel(&store, &mut first).await;
-    cancel(&store, &mut second).await;
+    cancel(store, &mut first).await;
+    cancel(store, &mut second).await;
     assert!(store.waiting_clients(None, 9).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn deadlines_and_what_was_left_completing_are_found() {
-    let (store, _dir) = store().await;
-    let (first, mut second) = (insert(&store, 1).await, insert(&store, 2).await);
+async fn deadlines_and_what_was_left_completing_are_found(store: &dyn Store) {
+    let (first, mut second) = (insert(store, 1).await, insert(store, 2).await);
     assert!(store.overdue(NOW.plus_secs(59), 9).await.unwrap().is_empty());
     assert_eq!(store.overdue(NOW.plus_secs(60), 9).await.unwrap(), [first.id, second.id]);
     second.life.state = State::Completing;
-    save(&store, &mut second, Along::default()).await;
+    save(store, &mut second, Along::default()).await;
     assert_eq!(store.completing(None, 9).await.unwrap(), [second.id]);
     assert!(store.completing(Some(second.id), 9).await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn what_was_written_survives_a_restart() {
-    let (store, dir) = store().await;
-    let record = insert(&store, 1).await;
+    let (store, dir) = sqlite().await;
+    let record = insert(&*store, 1).await;
     store.set_setting("probe", "crc64nvme").await.unwrap();
     store.set_setting("probe", "part_md5").await.unwrap();
     drop(store);

@@ -11,13 +11,13 @@ use hoist_wire::to_server::{Busy, Finished, Identity};
 use hoist_wire::{Crc64, OnChange, ToServer};
 use tokio_util::sync::CancellationToken;
 
-use super::reader::{ReadError, Source};
+use super::ground::Contents;
+use super::reader::ReadError;
 use super::{Done, Refused, Upload};
-use crate::platform;
 
 /// What must hold at the end.
 struct LastLook {
-    source: Arc<Source>,
+    source: Arc<dyn Contents>,
     size_bytes: u64,
     first: Identity,
     whole: Crc64,
@@ -28,25 +28,26 @@ struct LastLook {
 impl LastLook {
     /// Looks at the file, and hashes it once more where its identity does not settle it; blocks.
     fn look(&self) -> Result<Identity, ReadError> {
-        let last = unchanged(&self.source, &self.first, self.on_change)?;
+        let last = unchanged(&*self.source, &self.first, self.on_change)?;
         if last == self.first {
             return Ok(last);
         }
-        let hashed = self.source.hash(0..self.size_bytes, false, &self.stop, &AtomicU64::new(0))?;
+        let source = Arc::clone(&self.source);
+        let hashed = source.hash(0..self.size_bytes, false, &self.stop, &AtomicU64::new(0))?;
         if hashed.crc64nvme != self.whole {
             return Err(ReadError::Changed);
         }
-        unchanged(&self.source, &self.first, self.on_change)
+        unchanged(&*self.source, &self.first, self.on_change)
     }
 }
 
 /// Gives the file's identity, unless it says by itself that these are no longer the bytes that were offered; blocks.
 pub(super) fn unchanged(
-    source: &Source,
+    source: &dyn Contents,
     first: &Identity,
     on_change: OnChange,
 ) -> Result<Identity, ReadError> {
-    let now = platform::identity(&source.file.metadata()?);
+    let now = source.identity()?;
     let may_be_the_same = match on_change {
         OnChange::Prefix => now.size_bytes >= first.size_bytes,
         OnChange::Restart | OnChange::Fail => {
@@ -63,7 +64,7 @@ impl Upload {
         // Complete means that each part was hashed.
         let whole = whole.ok_or_else(|| self.unreadable(&ReadError::Stopped))?;
         let look = LastLook {
-            source: Arc::clone(&self.source),
+            source: Arc::clone(&self.source) as Arc<dyn Contents>,
             size_bytes: self.offer.size_bytes,
             first: self.offer.identity,
             whole,
@@ -72,7 +73,7 @@ impl Upload {
         };
         let Busy { download_id, attempt } = self.task.busy;
         let size_bytes = self.offer.size_bytes;
-        self.jobs.spawn_blocking(move || {
+        self.read_aside(move || {
             let finished =
                 |identity| Finished { download_id, attempt, size_bytes, crc64nvme: whole, identity };
             Done::Checked(look.look().map(finished))
@@ -98,6 +99,8 @@ impl Upload {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform;
+    use crate::upload::reader::Source;
     use std::fs::File;
     use std::io::Write as _;
     use std::path::Path;
@@ -107,7 +110,7 @@ mod tests {
         let source = Source::new(File::open(path).unwrap());
         let first = platform::identity(&source.file.metadata().unwrap());
         let stop = CancellationToken::new();
-        let whole = source.hash(0..9, false, &stop, &AtomicU64::new(0)).unwrap().crc64nvme;
+        let whole = Source::hash(&source, 0..9, false, &stop, &AtomicU64::new(0)).unwrap().crc64nvme;
         change();
         LastLook { source, size_bytes: 9, first, whole, on_change, stop }.look()
     }

@@ -9,13 +9,14 @@
 pub(crate) mod address;
 mod finish;
 mod flight;
+pub(crate) mod ground;
 mod ledger;
 mod outcome;
 pub(crate) mod pace;
 mod progress;
 mod pump;
-mod put;
-mod reader;
+pub(crate) mod put;
+pub(crate) mod reader;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,15 +34,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::dial::Dialer;
-use crate::roots::{OpenFile, Roots};
 use address::check_grant;
 use flight::Flight;
+use ground::{Given, Ground, Opened};
 use ledger::{Hashed, Ledger};
 use pace::{Gate, Pace};
 use progress::Meter;
-use put::{Idle, PutError};
-use reader::{ReadError, Source};
+use put::PutError;
+use reader::ReadError;
 
 /// Shortest wait before a part is asked for again, whatever the server says.
 const MIN_WAIT: Duration = Duration::from_millis(100);
@@ -52,8 +52,7 @@ const MAX_WAIT: Duration = Duration::from_secs(15 * 60);
 /// What all attempts share.
 #[derive(Debug)]
 pub(crate) struct Site {
-    pub(crate) dialer: Dialer,
-    pub(crate) roots: Roots,
+    pub(crate) ground: Arc<dyn Ground>,
     pub(crate) max_parts_in_flight: usize,
     /// What all downloads together may send.
     pub(crate) gate: Arc<Gate>,
@@ -127,17 +126,33 @@ impl Task {
     }
 
     async fn work(self) -> End {
-        let (site, path) = (Arc::clone(&self.site), self.path.clone());
-        let opened = tokio::task::spawn_blocking(move || site.roots.open(path.as_deref())).await;
-        let refused = match opened {
-            Ok(Ok(file)) => return Upload::new(self, file).run().await,
-            Ok(Err(not_given)) => refusal(self.busy, not_given.code, &not_given.message, None),
-            Err(_) => {
+        let (ground, path) = (Arc::clone(&self.site.ground), self.path.clone());
+        let mut opening = JoinSet::new();
+        read_aside(&*self.site.ground, &mut opening, move || ground.open(path.as_deref()));
+        let refused = match opening.join_next().await {
+            Some(Ok(Ok(file))) => return Upload::new(self, file).run().await,
+            Some(Ok(Err(not_given))) => refusal(self.busy, not_given.code, &not_given.message, None),
+            Some(Err(_)) | None => {
                 refusal(self.busy, ErrorCode::Internal, "the agent failed to open the file", Some(60_000))
             }
         };
         End::Refused(refused)
     }
+}
+
+/// Starts work that reads, on a thread of its own where it may wait for a disk.
+fn read_aside<T: Send + 'static>(
+    ground: &dyn Ground,
+    jobs: &mut JoinSet<T>,
+    work: impl FnOnce() -> T + Send + 'static,
+) {
+    match ground.reading_takes() {
+        None => jobs.spawn_blocking(work),
+        Some(time) => jobs.spawn(async move {
+            tokio::time::sleep(time).await;
+            work()
+        }),
+    };
 }
 
 fn refusal(busy: Busy, code: ErrorCode, message: &str, retry_after_ms: Option<u64>) -> Refused {
@@ -153,7 +168,7 @@ fn refusal(busy: Busy, code: ErrorCode, message: &str, retry_after_ms: Option<u6
 struct Upload {
     task: Task,
     offer: Offer,
-    source: Arc<Source>,
+    source: Arc<dyn Given>,
     accepted: Option<Accepted>,
     jobs: JoinSet<Done>,
     /// Cancelled with the attempt, for reads that run on their own threads.
@@ -168,7 +183,6 @@ struct Accepted {
     accept: Accept,
     ledger: Ledger,
     flight: Flight,
-    idle: Arc<Idle>,
     backoff: Backoff,
     /// No PUT starts before.
     hold: Option<Instant>,
@@ -186,9 +200,9 @@ impl Drop for Upload {
 }
 
 impl Upload {
-    fn new(task: Task, file: OpenFile) -> Self {
+    fn new(task: Task, file: Opened) -> Self {
         let Busy { download_id, attempt } = task.busy;
-        let OpenFile { file, path, name, identity } = file;
+        let Opened { file, path, name, identity } = file;
         let offer = Offer {
             download_id,
             attempt,
@@ -202,7 +216,7 @@ impl Upload {
         Self {
             task,
             offer,
-            source: Source::new(file),
+            source: file,
             accepted: None,
             jobs: JoinSet::new(),
             reads,
@@ -277,6 +291,10 @@ impl Upload {
         self.say(ToServer::Offer(self.offer.clone())).await;
         let Some(accepted) = &mut self.accepted else { return };
         let receipts = accepted.ledger.reattach();
+        if !accepted.ledger.is_complete() {
+            // Once the server has answered for all parts again, it must hear the end again.
+            accepted.finished = None;
+        }
         self.say_receipts(receipts).await;
         let finished =
             self.accepted.as_ref().filter(|it| it.ledger.is_complete()).and_then(|it| it.finished.clone());
@@ -303,7 +321,6 @@ impl Upload {
             accept,
             ledger: Ledger::new(plan),
             flight: Flight::new(self.task.site.max_parts_in_flight),
-            idle: Arc::default(),
             backoff: Backoff::for_storage(),
             hold: None,
             stored_streak: false,
@@ -366,6 +383,10 @@ impl Upload {
             Hashed::Ready | Hashed::Same => Ok(()),
             Hashed::Changed => Err(self.unreadable(&ReadError::Changed)),
         }
+    }
+
+    fn read_aside(&mut self, work: impl FnOnce() -> Done + Send + 'static) {
+        read_aside(&*self.task.site.ground, &mut self.jobs, work);
     }
 
     fn refuse(&self, code: ErrorCode, message: &str, retry_after_ms: Option<u64>) -> Refused {

@@ -13,7 +13,6 @@ use tracing::{debug, warn};
 use super::put::PutError;
 use super::{MAX_WAIT, Upload};
 use crate::dial::DialError;
-use crate::link::chance;
 
 /// How soon the server may begin another upload; a store that refuses each of them is not to be asked every second.
 const NEW_UPLOAD_AFTER_MS: u64 = 5_000;
@@ -95,7 +94,7 @@ impl Upload {
             | PutError::NoEtag
             | PutError::Read(_) => Duration::ZERO,
         };
-        let until = now + accepted.backoff.next_delay(chance()).max(asked);
+        let until = now + accepted.backoff.next_delay(self.task.site.ground.chance()).max(asked);
         accepted.hold = Some(until);
         let code = if class == Class::SlowDown {
             ReasonCode::StorageThrottled

@@ -10,7 +10,8 @@ use hoist_wire::to_server::{Busy, PartsReady, Refused};
 use hoist_wire::{Batch, ToServer};
 use tokio::time::Instant;
 
-use super::put::{Counters, Put};
+use super::ground::Part;
+use super::put::Counters;
 use super::{Done, Said, Upload, finish};
 
 /// A grant that another connection will need within this time is asked for now.
@@ -50,12 +51,12 @@ impl Upload {
             let (source, reads) = (Arc::clone(&self.source), self.reads.clone());
             let counter = Arc::clone(&self.hashing);
             let (first, on_change) = (self.offer.identity, self.task.on_change);
-            self.jobs.spawn_blocking(move || {
-                let hashed = source.hash(range, needs_md5, &reads, &counter);
+            self.read_aside(move || {
+                let hashed = Arc::clone(&source).hash(range, needs_md5, &reads, &counter);
                 // Seen now, a change costs one part and not the rest of the pass.
                 Done::Hashed(
                     number,
-                    hashed.and_then(|sums| finish::unchanged(&source, &first, on_change).map(|_| sums)),
+                    hashed.and_then(|sums| finish::unchanged(&*source, &first, on_change).map(|_| sums)),
                 )
             });
         }
@@ -82,8 +83,7 @@ impl Upload {
             };
             let counters = Counters { part: Arc::default(), moved: self.meter.moved() };
             self.meter.started(number, range.end - range.start, &counters.part);
-            let put = Put {
-                source: Arc::clone(&self.source),
+            let part = Part {
                 range,
                 crc: sums.crc64nvme,
                 to: grant.to,
@@ -91,8 +91,8 @@ impl Upload {
                 pace: Arc::clone(&self.task.pace),
                 counters,
             };
-            let (site, idle) = (Arc::clone(&self.task.site), Arc::clone(&accepted.idle));
-            self.jobs.spawn(async move { Done::Put(number, put.run(&site.dialer, &idle).await) });
+            let putting = Arc::clone(&self.source).put(part);
+            self.jobs.spawn(async move { Done::Put(number, putting.await) });
         }
     }
 

@@ -149,6 +149,38 @@ async fn after_a_reconnect_receipts_are_repeated_and_nothing_is_sent_twice() {
 }
 
 #[tokio::test]
+async fn a_finish_that_nobody_heard_is_said_again_though_parts_were_stored_before() {
+    let (server, bucket) = (Server::start().await, Bucket::start().await);
+    let agent = Agent::start(server.addr);
+    agent.file("report", 2 * PART);
+    let job = Job::new("report");
+    for _ in 0..2 {
+        // The second link is a server that has never heard of `finished`.
+        let (mut link, _) = server.link().await;
+        link.start(&job).await;
+        loop {
+            match link.hear().await {
+                ToServer::PartsReady(ready) => {
+                    for part in ready.parts {
+                        let answer = if part.number.get() == 1 {
+                            Answer::Stored
+                        } else {
+                            Answer::Put(bucket.grant(part.number.get(), part.size_bytes, 900))
+                        };
+                        link.answer(&job, part.number.get(), answer).await;
+                    }
+                }
+                ToServer::Finished(_) => break,
+                ToServer::Receipts(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(bucket.arrivals().into_values().collect::<Vec<_>>(), [1]);
+    assert!(agent.stop().await.is_ok());
+}
+
+#[tokio::test]
 async fn forget_closes_the_connection_at_once() {
     let (server, mut bucket) = (Server::start().await, Bucket::start().await);
     let agent = Agent::start(server.addr);

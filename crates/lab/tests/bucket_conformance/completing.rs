@@ -1,6 +1,6 @@
 //! Complete says what was done, and a refused one leaves the upload to be mended.
 
-use hoist_server::bucket::{Bucket as _, BucketError, CompletePart, CompleteRequest, MultipartId};
+use hoist_server::bucket::{BucketError, CompletePart, CompleteRequest, MultipartId};
 use hoist_wire::{ChecksumKind, Crc64, PartNumber};
 
 use crate::ctx::{Ctx, Quirk, full_part, sums};

@@ -1,12 +1,13 @@
 //! What the cases share: a bucket, keys of their own, and an agent's PUT.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crc_fast::CrcAlgorithm;
 use hoist_lab::s3::S3Server;
+use hoist_lab::sim::FairBucket;
 use hoist_server::bucket::{
     Bucket, BucketError, CompletePart, CompleteRequest, GrantRequest, MultipartId, ObjectMeta, S3Bucket,
     S3Config, Sse, StaticCredentials, WRITE_TOKEN_KEY,
@@ -45,16 +46,21 @@ pub(crate) enum Quirk {
 
 /// What the cases share.
 pub(crate) struct Ctx {
-    pub(crate) bucket: S3Bucket,
+    pub(crate) bucket: Arc<dyn Bucket>,
     /// The same bucket, listed in pages of two.
-    pub(crate) paged: S3Bucket,
+    pub(crate) paged: Arc<dyn Bucket>,
     /// The kind that the cases' uploads are made with.
     pub(crate) kind: ChecksumKind,
-    pub(crate) server: S3Server,
-    http: reqwest::Client,
+    reached: Reached,
     quirks: &'static [Quirk],
     keys: Mutex<Vec<String>>,
     next: AtomicU32,
+}
+
+/// How the cases reach storage as an agent or an operator does.
+enum Reached {
+    Http(S3Server, reqwest::Client),
+    Simulated(FairBucket),
 }
 
 /// What storage answered to a PUT.
@@ -96,15 +102,38 @@ impl Ctx {
             }
         };
         tokio::time::timeout(Duration::from_secs(60), probe).await.unwrap();
-        Self {
-            bucket,
-            paged,
-            kind,
-            server: server.clone(),
-            http: hoist_lab::http(),
-            quirks,
-            keys: Mutex::default(),
-            next: AtomicU32::new(0),
+        let reached = Reached::Http(server.clone(), hoist_lab::http());
+        Self::of(Arc::new(bucket), Arc::new(paged), kind, reached, quirks)
+    }
+
+    pub(crate) fn simulated(kind: ChecksumKind) -> Self {
+        let fair = FairBucket::new(kind);
+        let bucket = fair.bucket();
+        Self::of(Arc::clone(&bucket), bucket, kind, Reached::Simulated(fair), &[])
+    }
+
+    fn of(
+        bucket: Arc<dyn Bucket>,
+        paged: Arc<dyn Bucket>,
+        kind: ChecksumKind,
+        reached: Reached,
+        quirks: &'static [Quirk],
+    ) -> Self {
+        Self { bucket, paged, kind, reached, quirks, keys: Mutex::default(), next: AtomicU32::new(0) }
+    }
+
+    /// Gives the server behind the bucket; only cases that speak HTTP ask.
+    pub(crate) fn server(&self) -> &S3Server {
+        match &self.reached {
+            Reached::Http(server, _) => server,
+            Reached::Simulated(_) => panic!("the simulated bucket has no server"),
+        }
+    }
+
+    fn http(&self) -> &reqwest::Client {
+        match &self.reached {
+            Reached::Http(_, http) => http,
+            Reached::Simulated(_) => panic!("the simulated bucket speaks no HTTP"),
         }
     }
 
@@ -155,7 +184,14 @@ impl Ctx {
         headers: &BTreeMap<String, String>,
         bytes: &[u8],
     ) -> Answer {
-        let mut request = self.http.put(url).body(bytes.to_vec());
+        if let Reached::Simulated(fair) = &self.reached {
+            let text = String::new();
+            return match fair.put(url, sums(bytes), bytes.len() as u64) {
+                Ok(etag) => Answer { status: 200, etag, text },
+                Err(status) => Answer { status, etag: String::new(), text },
+            };
+        }
+        let mut request = self.http().put(url).body(bytes.to_vec());
         for (name, value) in headers.iter().filter(|(name, _)| *name != "content-length") {
             request = request.header(name, value);
         }
@@ -215,7 +251,7 @@ impl Ctx {
     }
 
     pub(crate) async fn get(&self, url: &str) -> (u16, String, Vec<u8>) {
-        let reply = self.http.get(url).send().await.unwrap();
+        let reply = self.http().get(url).send().await.unwrap();
         let disposition = reply.headers().get("content-disposition");
         let disposition = disposition.map_or(String::new(), |text| text.to_str().unwrap().to_owned());
         (reply.status().as_u16(), disposition, reply.bytes().await.unwrap().to_vec())

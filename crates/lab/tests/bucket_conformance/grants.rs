@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use hoist_server::bucket::Bucket as _;
 use hoist_wire::ChecksumKind;
 
 use crate::ctx::{Ctx, Quirk, full_part, sums};

@@ -2,8 +2,6 @@
 
 use std::collections::HashSet;
 
-use hoist_server::bucket::Bucket as _;
-
 use crate::ctx::Ctx;
 
 pub(crate) async fn parts_are_listed_over_pages(ctx: &Ctx) {

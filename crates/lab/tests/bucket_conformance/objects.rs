@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hoist_server::bucket::{Bucket as _, ObjectMeta, WRITE_TOKEN_KEY};
+use hoist_server::bucket::{ObjectMeta, WRITE_TOKEN_KEY};
 use hoist_wire::{ChecksumKind, Crc64};
 
 use crate::ctx::Ctx;

@@ -19,7 +19,7 @@ pub(crate) async fn the_probe_finds_the_proof_and_leaves_nothing(ctx: &Ctx) {
 }
 
 pub(crate) async fn a_bucket_without_proof_is_taken_only_if_that_is_allowed(ctx: &Ctx) {
-    let config = config(&ctx.server, BUCKET, ChecksumKind::Unproven);
+    let config = config(ctx.server(), BUCKET, ChecksumKind::Unproven);
     let bucket = S3Bucket::connect(config.clone()).await.unwrap();
     let error = bucket.probe(false).await.unwrap_err();
     assert!(error.to_string().contains("--allow-unproven"), "{error}");
@@ -28,17 +28,19 @@ pub(crate) async fn a_bucket_without_proof_is_taken_only_if_that_is_allowed(ctx:
 }
 
 pub(crate) async fn a_missing_bucket_names_its_mend(ctx: &Ctx) {
-    let bucket = S3Bucket::connect(config(&ctx.server, "never-made", ctx.kind)).await.unwrap();
+    let bucket = S3Bucket::connect(config(ctx.server(), "never-made", ctx.kind)).await.unwrap();
     let error = bucket.probe(false).await.unwrap_err();
     assert!(matches!(error, BucketError::NoSuchBucket { .. }), "{error:?}");
-    let mend = format!("create-bucket --bucket never-made --endpoint-url {}", ctx.server.endpoint);
+    let mend = format!("create-bucket --bucket never-made --endpoint-url {}", ctx.server().endpoint);
     assert!(error.to_string().contains(&mend), "{error}");
 }
 
 pub(crate) async fn wrong_keys_are_denied(ctx: &Ctx) {
-    let wrong =
-        StaticCredentials { access_key: ctx.server.access_key.clone(), secret_key: "not-the-secret".into() };
-    let config = S3Config { credentials: Some(wrong), ..config(&ctx.server, BUCKET, ctx.kind) };
+    let wrong = StaticCredentials {
+        access_key: ctx.server().access_key.clone(),
+        secret_key: "not-the-secret".into(),
+    };
+    let config = S3Config { credentials: Some(wrong), ..config(ctx.server(), BUCKET, ctx.kind) };
     let bucket = S3Bucket::connect(config).await.unwrap();
     if ctx.has(Quirk::HeaderSignaturesUnchecked) {
         assert_eq!(bucket.head("x").await.unwrap(), None);

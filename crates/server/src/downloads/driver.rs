@@ -205,8 +205,9 @@ impl Driver {
     async fn pause(&self, backoff: &mut Backoff) -> bool {
         let wait = backoff.next_delay(crate::clock::chance(&*self.shop.world));
         tokio::select! {
-            () = sleep(wait) => true,
+            biased;
             () = self.downloads.stop.cancelled() => false,
+            () = sleep(wait) => true,
         }
     }
 
@@ -334,7 +335,6 @@ impl Driver {
         event: Event,
         change: impl Fn(&mut Record),
     ) -> Result<(), Rejection> {
-        let mut backoff = Backoff::for_storage();
         loop {
             let now = self.shop.world.now();
             let step = record.life.step(event.clone(), now)?;
@@ -342,23 +342,52 @@ impl Driver {
             change(&mut next);
             stamp(&mut next, now);
             let upload = effects::fate(&step.effects, &next);
-            match self.write(record, next, upload).await {
-                Ok(true) => {
-                    for effect in &step.effects {
-                        self.effect(record, effect);
-                    }
-                    return Ok(());
+            if self.write_decided(record, &mut next, upload).await? {
+                for effect in &step.effects {
+                    self.effect(record, effect);
                 }
-                Ok(false) => match self.shop.store.download(self.id).await {
-                    Ok(Some(newer)) => *record = newer,
-                    Ok(None) => return Err(Rejection::Final),
-                    Err(error) => {
-                        tracing::error!(download_id = %self.id, error = %chain(&error), "the record cannot be read")
-                    }
-                },
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes what was decided, for as long as that takes, or reads what somebody else wrote. Tells which of the two.
+    ///
+    /// A write that failed may have been carried out. Then the guard is lost to ourselves, and what follows must be done.
+    async fn write_decided(
+        &mut self,
+        record: &mut Record,
+        next: &mut Record,
+        upload: Option<crate::store::UploadFate>,
+    ) -> Result<bool, Rejection> {
+        let (mut backoff, mut is_unsure) = (Backoff::for_storage(), false);
+        loop {
+            match self.write(record, next, upload).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => {
+                    *record = self.newer(&mut backoff).await?;
+                    return Ok(is_unsure && *record == Record { version: next.version + 1, ..next.clone() });
+                }
                 Err(error) => {
                     tracing::error!(download_id = %self.id, error = %chain(&error), "the record cannot be written");
+                    is_unsure = true;
                     if !self.pause(&mut backoff).await {
+                        return Err(Rejection::NotYet);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads what somebody else wrote, for as long as that takes.
+    async fn newer(&self, backoff: &mut Backoff) -> Result<Record, Rejection> {
+        loop {
+            match self.shop.store.download(self.id).await {
+                Ok(Some(newer)) => return Ok(newer),
+                Ok(None) => return Err(Rejection::Final),
+                Err(error) => {
+                    tracing::error!(download_id = %self.id, error = %chain(&error), "the record cannot be read");
+                    if !self.pause(backoff).await {
                         return Err(Rejection::NotYet);
                     }
                 }
@@ -370,14 +399,14 @@ impl Driver {
     async fn write(
         &mut self,
         record: &mut Record,
-        mut next: Record,
+        next: &mut Record,
         upload: Option<crate::store::UploadFate>,
     ) -> Result<bool, StoreError> {
         let own_table = self.table_of == next.life.attempt;
         next.stored_bytes = if own_table { self.table.stored_bytes() } else { 0 };
         let parts = (own_table && self.unsaved > 0).then(|| (self.table_of, self.table.encode()));
         let saved_parts = parts.is_some();
-        if !self.shop.store.save(&next, &Along { upload, parts }).await? {
+        if !self.shop.store.save(next, &Along { upload, parts }).await? {
             return Ok(false);
         }
         next.version += 1;
@@ -392,7 +421,7 @@ impl Driver {
             tracing::info!(download_id = %self.id, client_id = %next.client_id, attempt = %next.life.attempt,
                 from = %record.life.state, to = %next.life.state, reason, error, "download moved");
         }
-        *record = next;
+        record.clone_from(next);
         Ok(true)
     }
 
@@ -403,8 +432,8 @@ impl Driver {
             self.unsaved = 0;
             return;
         }
-        let next = Record { updated_at: self.shop.world.now(), ..record.clone() };
-        match self.write(record, next, None).await {
+        let mut next = Record { updated_at: self.shop.world.now(), ..record.clone() };
+        match self.write(record, &mut next, None).await {
             Ok(true) => {}
             // Somebody else wrote: the next event reads the record again. Receipts are repeated by whoever has them.
             Ok(false) => self.unsaved = 0,

@@ -29,6 +29,9 @@ const ABORT_AGAIN_MS: u64 = 60_000;
 /// How long the reaper looks again after the last grant's end, so that a late PUT finds nothing to revive.
 const AFTER_LAST_GRANT_MS: u64 = 60_000;
 
+/// How long storage may take a request that was signed: a Create that nobody heard of lands within this time.
+const REQUEST_LIVES_MS: u64 = 15 * 60_000;
+
 /// How long an idempotency key counts.
 const IDEMPOTENCY_MS: i64 = 24 * 3_600_000;
 
@@ -39,6 +42,7 @@ pub async fn sweep(downloads: Arc<Downloads>) {
     let mut count = 0_u32;
     loop {
         tokio::select! {
+            biased;
             () = downloads.stop.cancelled() => return,
             _ = rounds.tick() => count = count.wrapping_add(1),
             () = downloads.litter.notified() => {}
@@ -121,7 +125,8 @@ async fn reap_one(downloads: &Downloads, row: &UploadRow) {
         Ok(()) if row.aborted_once => (true, None),
         Ok(()) => {
             let grant_ms = u64::try_from(shop.grant_ttl.as_millis()).unwrap_or(u64::MAX);
-            (true, Some(now.plus_ms(grant_ms.saturating_add(AFTER_LAST_GRANT_MS))))
+            let last_ms = grant_ms.max(REQUEST_LIVES_MS).saturating_add(AFTER_LAST_GRANT_MS);
+            (true, Some(now.plus_ms(last_ms)))
         }
         Err(error) => {
             tracing::warn!(key = row.object_key, error = %chain(&error), "an upload cannot be aborted: tried again");

@@ -35,7 +35,7 @@ pub(super) async fn trigger(
         );
         return Err(Problem::new(ErrorCode::UnknownClient, detail));
     }
-    let record = request::record(&pages, client_id, operator, asked);
+    let record = Record::asked(&*pages.world, client_id, operator.name, asked);
     match pages.downloads.accept(record.clone(), idempotency, pages.max_open_per_client).await? {
         Some(Inserted::New) => {
             let (client_id, by) = (&record.client_id, &record.requested_by);

@@ -1,6 +1,6 @@
 //! Which downloads an agent is given: first in, first out, never more than it has slots.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hoist_wire::limits::MAX_SLOTS;
@@ -38,14 +38,14 @@ pub(super) enum Forgotten {
 #[derive(Debug)]
 pub(super) struct Desk {
     slots: usize,
-    out: HashMap<DownloadId, Out>,
+    out: BTreeMap<DownloadId, Out>,
     downloads: Arc<Downloads>,
     link: Arc<LinkHandle>,
 }
 
 impl Desk {
     pub(super) fn new(slots: u8, downloads: Arc<Downloads>, link: Arc<LinkHandle>) -> Self {
-        Self { slots: slots.clamp(1, MAX_SLOTS).into(), out: HashMap::new(), downloads, link }
+        Self { slots: slots.clamp(1, MAX_SLOTS).into(), out: BTreeMap::new(), downloads, link }
     }
 
     /// Takes up what the agent says it is working on: it goes on, or is told to forget.
@@ -143,7 +143,7 @@ impl Desk {
 
     /// Tells all drivers that the link is gone.
     pub(super) async fn close(&mut self) {
-        for to in self.out.drain().filter_map(|(_, out)| out.driver) {
+        for to in std::mem::take(&mut self.out).into_values().filter_map(|out| out.driver) {
             to.deliver(Letter::LinkLost { link: self.link.seq }).await;
         }
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::ws::{Message, WebSocket};
-use futures_util::{SinkExt, StreamExt};
+use axum::extract::ws::Message;
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use hoist_wire::claims::Claims;
 use hoist_wire::limits::{LINK_SILENCE_SECS, MAX_FACT_BYTES, MAX_FACTS, MAX_SLOTS, PING_INTERVAL_SECS};
 use hoist_wire::to_agent::{Goodbye, GoodbyeReason, Renew, ToAgent, Welcome};
@@ -77,10 +77,21 @@ enum LinkEvent {
     End(LinkEnd),
 }
 
+/// Where frames come from and go to: an agent's WebSocket, or a simulated one.
+pub trait Socket:
+    Stream<Item = Result<Message, axum::Error>> + Sink<Message, Error = axum::Error> + Unpin
+{
+}
+
+impl<S> Socket for S where
+    S: Stream<Item = Result<Message, axum::Error>> + Sink<Message, Error = axum::Error> + Unpin
+{
+}
+
 /// A link that was accepted.
 #[derive(Debug)]
-pub struct Link {
-    socket: WebSocket,
+pub struct Link<S> {
+    socket: S,
     handle: Arc<LinkHandle>,
     desk: Desk,
     context: Arc<LinkContext>,
@@ -98,10 +109,10 @@ pub struct Link {
     timer: Pin<Box<Sleep>>,
 }
 
-impl Link {
+impl<S: Socket> Link<S> {
     /// Serves one agent until its link ends. The client comes from the token alone.
     pub async fn serve(
-        mut socket: WebSocket,
+        mut socket: S,
         client_id: ClientId,
         claims: Claims,
         instance: Option<Instance>,
@@ -408,10 +419,10 @@ impl Link {
 }
 
 /// Waits for `hello`.
-async fn first_message(socket: &mut WebSocket) -> Result<Hello, LinkEnd> {
+async fn first_message(socket: &mut impl Socket) -> Result<Hello, LinkEnd> {
     let first = timeout(HELLO_WITHIN, async {
         loop {
-            match socket.recv().await {
+            match socket.next().await {
                 Some(Ok(Message::Text(text))) => return Ok(text),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(Message::Binary(_))) => {

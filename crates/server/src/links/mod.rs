@@ -19,7 +19,7 @@ pub use comeback::comeback;
 use door::Door;
 pub use door::Refusal;
 pub(crate) use link::chain;
-pub use link::{Link, LinkContext};
+pub use link::{Link, LinkContext, Socket};
 use mailbox::Mailbox;
 use seat::{Face, Seat};
 use tokio::time::Instant;
@@ -133,8 +133,11 @@ impl Links {
     pub fn close_all(&self, mut goodbye: impl FnMut(usize, usize) -> Goodbye) {
         let seats = self.seats();
         self.closed.store(true, Ordering::Relaxed);
-        for (nth, seat) in seats.values().enumerate() {
-            seat.link.close(goodbye(nth, seats.len()));
+        let mut links: Vec<_> = seats.values().map(|seat| &seat.link).collect();
+        // In an order that a simulation can repeat.
+        links.sort_unstable_by(|a, b| a.client_id.cmp(&b.client_id));
+        for (nth, link) in links.into_iter().enumerate() {
+            link.close(goodbye(nth, seats.len()));
         }
     }
 }

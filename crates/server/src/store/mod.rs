@@ -2,6 +2,8 @@
 //!
 //! Deliberately absent: rules. A write here is guarded, never judged; what to write is decided in `engine`.
 
+#[cfg(feature = "simulation")]
+mod memory;
 mod record;
 mod rows;
 mod sqlite;
@@ -11,6 +13,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hoist_wire::{Attempt, ClientId, DownloadId, Instance, LinkSeq, Timestamp};
 
+#[cfg(feature = "simulation")]
+pub use memory::MemoryStore;
 pub use record::{
     Along, ClientFilter, ClientRow, CloneSuspicion, DownloadFilter, Due, FoundFile, Idempotency, Inserted,
     Introduction, Record, UploadFate, UploadRow,

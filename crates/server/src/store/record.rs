@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use hoist_engine::life::Life;
+use hoist_wire::rest::DownloadRequest;
 use hoist_wire::{Attempt, ClientId, DownloadId, Instance, LinkSeq, Timestamp};
 
 use crate::bucket::MultipartId;
+use crate::clock::{World, download_id, random_id};
 
 /// A download, whole.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +44,36 @@ pub struct Record {
     pub updated_at: Timestamp,
     /// When it came to its final state.
     pub finished_at: Option<Timestamp>,
+}
+
+impl Record {
+    /// Makes the record of a request that was accepted.
+    pub fn asked(
+        world: &dyn World,
+        client_id: ClientId,
+        requested_by: String,
+        asked: DownloadRequest,
+    ) -> Self {
+        let now = world.now();
+        Self {
+            id: download_id(world),
+            client_id,
+            version: 1,
+            life: Life::queued(now, asked.ttl_secs, asked.on_change),
+            file_path: asked.file_path,
+            found: None,
+            object_key: None,
+            write_token: random_id(world),
+            metadata: asked.metadata,
+            requested_by,
+            max_rate_bytes_per_sec: asked.max_rate_bytes_per_sec,
+            stored_bytes: 0,
+            created_at: now,
+            started_at: None,
+            updated_at: now,
+            finished_at: None,
+        }
+    }
 }
 
 /// The file as the agent found it.

@@ -38,8 +38,8 @@ impl Driver {
             return Ok(Some(Err(Rejection::Final)));
         }
         let updated_at = self.shop.world.now();
-        let next = Record { max_rate_bytes_per_sec, updated_at, ..record.clone() };
-        if !self.write(record, next, None).await? {
+        let mut next = Record { max_rate_bytes_per_sec, updated_at, ..record.clone() };
+        if !self.write(record, &mut next, None).await? {
             return match self.shop.store.download(self.id).await? {
                 Some(newer) => {
                     *record = newer;

@@ -4,47 +4,17 @@ use std::collections::BTreeMap;
 
 use axum::body::Bytes;
 use axum::http::HeaderMap;
-use hoist_engine::life::Life;
 use hoist_wire::limits::{MAX_OPERATOR_METADATA_BYTES, MAX_PATH_BYTES, MAX_TTL_SECS};
 use hoist_wire::rest::DownloadRequest;
 use hoist_wire::{ClientId, ErrorCode, duration};
 use sha2::{Digest, Sha256};
 
-use crate::clock::{download_id, random_id};
+use crate::http::Problem;
 use crate::http::doors::Operator;
-use crate::http::{Pages, Problem};
-use crate::store::{Idempotency, Record};
+use crate::store::Idempotency;
 
 /// Longest `Idempotency-Key`, in bytes.
 const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
-
-/// Makes the record of a request that was accepted.
-pub(super) fn record(
-    pages: &Pages,
-    client_id: ClientId,
-    operator: Operator,
-    asked: DownloadRequest,
-) -> Record {
-    let now = pages.world.now();
-    Record {
-        id: download_id(&*pages.world),
-        client_id,
-        version: 1,
-        life: Life::queued(now, asked.ttl_secs, asked.on_change),
-        file_path: asked.file_path,
-        found: None,
-        object_key: None,
-        write_token: random_id(&*pages.world),
-        metadata: asked.metadata,
-        requested_by: operator.name,
-        max_rate_bytes_per_sec: asked.max_rate_bytes_per_sec,
-        stored_bytes: 0,
-        created_at: now,
-        started_at: None,
-        updated_at: now,
-        finished_at: None,
-    }
-}
 
 /// Checks a rate that was asked for.
 pub(super) fn check_rate(asked: Option<u64>) -> Result<(), Problem> {
