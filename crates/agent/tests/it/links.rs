@@ -129,17 +129,16 @@ async fn a_server_that_names_a_wait_is_left_alone_for_at_least_so_long() {
         let answer = format!("HTTP/1.1 {status}\r\nretry-after: 20\r\ncontent-length: 0\r\n\r\n");
         server.answer(&answer).await;
         let (told, (mut link, _)) = (tokio::time::Instant::now(), server.link().await);
-        // What it adds of its own only spreads the agents: up to 8 s after four failures. Paused time may run ahead by
-        // as much as 15 s, to the next ping.
+        // Not how long at most: paused time runs ahead whenever a socket is slow.
         let waited = told.elapsed().as_secs_f64();
-        assert!((20.0..44.0).contains(&waited), "{status}: {waited}");
+        assert!(waited >= 20.0, "{status}: {waited}");
         let reason = GoodbyeReason::Stopping;
         let goodbye = Goodbye { reason, message: String::new(), reconnect_after_ms: 30_000 };
         link.say(ToAgent::Goodbye(goodbye)).await;
         let told = tokio::time::Instant::now();
         let (link, _) = server.link().await;
         let waited = told.elapsed().as_secs_f64();
-        assert!((30.0..54.0).contains(&waited), "goodbye: {waited}");
+        assert!(waited >= 30.0, "goodbye: {waited}");
         drop(link);
     }
     assert!(agent.stop().await.is_ok());
