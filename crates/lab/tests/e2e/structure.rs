@@ -1,6 +1,7 @@
 //! The house as DESIGN draws it: who may depend on whom, and how much the agent carries.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -52,6 +53,44 @@ fn every_arrow_points_as_drawn() {
     for (name, uses) in &found {
         let wrong: Vec<_> = uses.difference(&drawn[name]).collect();
         assert!(wrong.is_empty(), "{name} must not depend on {wrong:?}");
+    }
+}
+
+/// Gives the text of every test's source file.
+fn sources(folder: &Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, text);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            text.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_fault_that_is_documented_has_its_test() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let page = std::fs::read_to_string(crates.join("../docs/reliability.md")).unwrap();
+    let rows: Vec<&str> = page
+        .split_once("| shown by |")
+        .map_or("", |(_, table)| table)
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    assert!(rows.len() > 30, "the table of faults was not found: {} rows", rows.len());
+    let mut text = String::new();
+    sources(crates, &mut text);
+    for row in rows {
+        let shown_by = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        let tests: Vec<&str> = shown_by.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "nothing shows {row:?}");
+        for test in tests {
+            let is_there =
+                text.contains(&format!("fn {test}()")) || crates.join("lab/tests").join(test).is_dir();
+            assert!(is_there, "no test is called {test:?}");
+        }
     }
 }
 
