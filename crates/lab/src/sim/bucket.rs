@@ -39,6 +39,8 @@ pub(crate) struct SimBucket {
     pub(crate) storage: Shared,
     pub(crate) process: Process,
     pub(crate) checksum: ChecksumKind,
+    /// How long putting an object together may take.
+    pub(crate) slowest_complete: Duration,
 }
 
 /// What becomes of a request.
@@ -94,7 +96,7 @@ impl SimBucket {
                 Fate::Late => patience + self.world.between(Duration::from_secs(1), Duration::from_secs(600)),
                 // Putting an object together takes its time.
                 Fate::Clean if call == "complete" => {
-                    way + self.world.between(Duration::ZERO, Duration::from_secs(90))
+                    way + self.world.between(Duration::ZERO, self.slowest_complete)
                 }
                 Fate::Clean | Fate::Refused { .. } | Fate::Denied | Fate::Silent { .. } => way,
             };

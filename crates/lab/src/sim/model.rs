@@ -1,6 +1,7 @@
 //! The simulated bucket in fair weather, for the suite that every bucket passes.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use hoist_server::bucket::Bucket;
 use hoist_wire::{ChecksumKind, PartSums};
@@ -36,6 +37,7 @@ impl FairBucket {
             storage: Arc::clone(&self.storage),
             process: Process::default(),
             checksum: self.checksum,
+            slowest_complete: Duration::ZERO,
         })
     }
 

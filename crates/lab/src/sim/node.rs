@@ -100,6 +100,7 @@ impl Node {
             storage: Arc::clone(&lasting.storage),
             process: process.clone(),
             checksum: lasting.checksum,
+            slowest_complete: Duration::from_secs(90),
         });
         let (links, stop) = (Arc::<Links>::default(), CancellationToken::new());
         // What an earlier probe found is known, most of the time.
