@@ -359,7 +359,7 @@ impl Upload {
             return Ok(());
         };
         let old_at = ledger::old_at(now, Duration::from_secs(grant.expires_in_secs.into()));
-        match check_grant(grant, len) {
+        let is_taken = match check_grant(grant, len) {
             // Old when it comes: the next one may be better, and is not asked for in a circle.
             Ok(_) if old_at <= now => {
                 accepted.ledger.wait(number, now + MIN_WAIT);
@@ -369,9 +369,11 @@ impl Upload {
             Err(forbidden) => {
                 return Err(self.refuse(ErrorCode::StorageNotAllowed, &forbidden.to_string(), None));
             }
+        };
+        if is_taken {
+            accepted.finished = None;
+            self.meter.granted();
         }
-        accepted.finished = None;
-        self.meter.granted();
         Ok(())
     }
 

@@ -176,6 +176,10 @@ fn call(method: &Method, uri: &Uri) -> &'static str {
         Method::POST if has("uploadId") => "CompleteMultipartUpload",
         Method::DELETE if has("uploadId") => "AbortMultipartUpload",
         Method::GET if has("uploadId") => "ListParts",
+        // Below a folder and not under a key: the server counts what is not its own.
+        Method::GET if has("uploads") && query(uri, "prefix").is_some_and(|it| it.ends_with("%2F")) => {
+            "count"
+        }
         Method::GET if has("uploads") => "ListMultipartUploads",
         Method::GET => "GetObject",
         Method::HEAD => "HeadObject",
@@ -202,6 +206,7 @@ mod tests {
             (Method::POST, "/b/k?uploadId=x", "CompleteMultipartUpload"),
             (Method::GET, "/b/k?max-parts=1000&uploadId=x", "ListParts"),
             (Method::GET, "/b?prefix=k&uploads=", "ListMultipartUploads"),
+            (Method::GET, "/b?uploads&prefix=hoist%2F", "count"),
             (Method::DELETE, "/b/k?uploadId=x", "AbortMultipartUpload"),
             (Method::HEAD, "/b/k", "HeadObject"),
         ] {

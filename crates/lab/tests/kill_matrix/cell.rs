@@ -41,6 +41,8 @@ impl Files {
 pub(crate) enum Phase {
     /// In its first.
     First,
+    /// In its first, where the step comes a second time: the look at the object that was made.
+    Proof,
     /// In its first, while its first part does not get through.
     Slow,
     /// After the agent was killed before it heard that its first part is stored.
@@ -55,7 +57,7 @@ impl Phase {
     /// Where it begins; none where it begins with the first word.
     fn begins_at(self) -> Option<Stop> {
         let (step, edge) = match self {
-            Self::First => return None,
+            Self::First | Self::Proof => return None,
             Self::Slow | Self::Cancelled => ("UploadPart", Edge::Before),
             Self::Resumed => ("UploadPart", Edge::After),
             Self::Lost => ("CreateMultipartUpload", Edge::After),
@@ -104,6 +106,7 @@ impl fmt::Display for Cell {
         let files = if self.files == Files::OnePart { "one part" } else { "three parts" };
         let phase = match self.phase {
             Phase::First => "",
+            Phase::Proof => " of the proof",
             Phase::Slow => " of a slow part",
             Phase::Resumed => " of a resume",
             Phase::Lost => " of a lost upload",
@@ -126,7 +129,7 @@ impl Cell {
         // One slot, so that one that is lost is missed.
         let mut agent = stage.agent().env("AGENT_SLOTS", "1").start();
         stage.steps.reached().await.unwrap();
-        if self.phase != Phase::First {
+        if self.phase.begins_at().is_some() {
             self.prelude(&mut stage, &mut agent, id).await;
             stage.steps.reached().await.unwrap();
         }
@@ -151,7 +154,7 @@ impl Cell {
     async fn prelude(self, stage: &mut Stage, agent: &mut AgentProcess, id: DownloadId) {
         let next = Some(self.stop());
         match self.phase {
-            Phase::First | Phase::Slow => stage.steps.stop_at(self.stop()),
+            Phase::First | Phase::Proof | Phase::Slow => stage.steps.stop_at(self.stop()),
             Phase::Resumed => drop(self.strike(stage, agent, &[Side::Agent], next).await),
             Phase::Lost => drop(self.strike(stage, agent, &[Side::Server], next).await),
             Phase::Cancelled => {
@@ -164,7 +167,9 @@ impl Cell {
 
     fn stop(self) -> Stop {
         // In the middle of a file where it has a middle.
-        let nth = if (self.step, self.files) == ("UploadPart", Files::ThreeParts) { 2 } else { 1 };
+        let again =
+            (self.step, self.files) == ("UploadPart", Files::ThreeParts) || self.phase == Phase::Proof;
+        let nth = if again { 2 } else { 1 };
         Stop { step: self.step, nth, edge: self.edge }
     }
 

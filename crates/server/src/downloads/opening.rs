@@ -3,10 +3,12 @@
 //! A look at the key comes before that: an object that stands there was completed by somebody, perhaps by this very
 //! server before its database was restored from a backup, and is never put at risk.
 
+use std::collections::BTreeMap;
+
 use hoist_engine::life::Upload;
 use hoist_engine::parts::{Listing, PartTable};
 use hoist_engine::plan::{Plan, PlanError};
-use hoist_wire::ErrorCode;
+use hoist_wire::{ErrorCode, PartNumber};
 
 use super::Shop;
 use super::key::object_meta;
@@ -37,6 +39,8 @@ pub(super) struct Opened {
     /// None for an empty file, which needs no upload.
     pub(super) multipart_id: Option<MultipartId>,
     pub(super) listing: Listing,
+    /// How often each part was granted since the upload was looked at.
+    pub(super) granted: BTreeMap<PartNumber, u8>,
 }
 
 /// Opens the upload of a record that has an offer and a key. `earlier` are the receipts that are known.
@@ -53,7 +57,12 @@ pub(super) async fn open(shop: &Shop, record: &Record, earlier: &PartTable) -> O
     }
     if size_bytes == 0 {
         let listing = Listing::default();
-        return Opening::Ready(Box::new(Opened { upload, multipart_id: None, listing }));
+        return Opening::Ready(Box::new(Opened {
+            upload,
+            multipart_id: None,
+            listing,
+            granted: BTreeMap::new(),
+        }));
     }
     match find_or_create(shop, record, upload).await {
         Ok(Some(multipart_id)) => list(shop, record, upload, multipart_id, earlier).await,
@@ -149,5 +158,10 @@ async fn list(
             Err(error) => return Opening::NotNow(chain(&error)),
         }
     }
-    Opening::Ready(Box::new(Opened { upload, multipart_id: Some(multipart_id), listing }))
+    Opening::Ready(Box::new(Opened {
+        upload,
+        multipart_id: Some(multipart_id),
+        listing,
+        granted: BTreeMap::new(),
+    }))
 }

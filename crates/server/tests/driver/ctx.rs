@@ -18,7 +18,7 @@ use hoist_server::clock::{RealWorld, World, download_id, random_id};
 use hoist_server::downloads::{Downloads, Letter, Shop, sweep};
 use hoist_server::links::{Link, LinkContext, Links};
 use hoist_server::store::{Record, SqliteStore, Store};
-use hoist_server::tokens::Tokens;
+use hoist_server::tokens::{Tokens, secs};
 use hoist_wire::claims::Claims;
 use hoist_wire::limits::MIN_PART_SIZE_BYTES;
 use hoist_wire::to_agent::{Accept, Answer, Fetch, Forget, Grant};
@@ -42,6 +42,12 @@ use crate::bucket::FakeBucket;
 
 /// How long anything may take before a test says that it does not come.
 const SOON: Duration = Duration::from_secs(30);
+
+/// How long an agent's first token is good: longer than any test moves its clock but the one that is about this.
+pub(crate) const TOKEN_SECS: u64 = 10 * 365 * 86_400;
+
+/// How long a renewed one is good.
+pub(crate) const RENEWED_SECS: u64 = 86_400;
 
 /// The machine's clock, moved on by the test.
 #[derive(Debug, Default)]
@@ -132,8 +138,11 @@ impl Ctx {
             links: Arc::clone(&links),
             downloads: Arc::clone(&downloads),
             store: Arc::clone(&self.store),
-            tokens: Arc::new(Tokens::new(&[], Arc::clone(&world))),
-            token_ttl: Duration::from_secs(86_400),
+            tokens: Arc::new(Tokens::new(
+                &["a secret of the tests, long enough".to_owned().into()],
+                Arc::clone(&world),
+            )),
+            token_ttl: Duration::from_secs(RENEWED_SECS),
             world,
         });
         let door = get(async move |headers: HeaderMap, upgrade: WebSocketUpgrade| {
@@ -141,11 +150,12 @@ impl Ctx {
             if context.knock(&client(), instance.as_ref()).await.is_err() {
                 return StatusCode::CONFLICT.into_response();
             }
+            let iat = secs(context.world.now());
             let claims = Claims {
                 sub: client().to_string(),
                 aud: String::new(),
-                exp: u64::MAX / 2,
-                iat: u64::MAX / 4,
+                exp: iat + TOKEN_SECS,
+                iat,
                 jti: String::new(),
                 scopes: Vec::new(),
             };

@@ -1,9 +1,12 @@
 //! Links, slots and drivers: no message is lost between them, and no slot.
 
+use std::time::Duration;
+
+use hoist_wire::to_agent::ToAgent;
 use hoist_wire::{ErrorCode, Outcome, ReasonCode, State};
 
 use crate::bucket::Turn;
-use crate::ctx::{Ctx, File, attempt};
+use crate::ctx::{Ctx, File, RENEWED_SECS, TOKEN_SECS, attempt, client};
 
 fn file() -> File {
     File(vec![1, 2])
@@ -141,4 +144,25 @@ async fn an_agent_that_says_nothing_is_shown_as_silent_and_when_it_is_asked_agai
     let shown = server.downloads.view(&record);
     assert_eq!(shown.reason, Some(hoist_wire::ReasonCode::ClientBusy), "its slot is another's");
     assert!(shown.next_at.unwrap() > ctx.clock_now());
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_again_and_again_on_a_link_that_lives_long() {
+    let ctx = Ctx::new().await;
+    let server = ctx.serve().await;
+    let mut agent = server.agent(1, Vec::new()).await;
+    for life_secs in [TOKEN_SECS, RENEWED_SECS, RENEWED_SECS] {
+        ctx.clock.advance(Duration::from_secs(life_secs / 2 + 1));
+        // Looked at with each ping.
+        tokio::time::pause();
+        tokio::time::sleep(Duration::from_secs(16)).await;
+        tokio::time::resume();
+        let ToAgent::Renew(renew) = agent.hear().await else { panic!("no fresh token") };
+        // In whole seconds, and some time has passed.
+        assert!(renew.expires_at.ms_since(ctx.clock_now()) > (RENEWED_SECS - 60) * 1000, "{renew:?}");
+        let shown = async || ctx.store.client(&client()).await.unwrap().unwrap().token_expires_at;
+        while shown().await != Some(renew.expires_at) {
+            tokio::task::yield_now().await;
+        }
+    }
 }

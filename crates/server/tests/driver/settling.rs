@@ -98,6 +98,27 @@ async fn a_part_that_was_put_twice_is_not_missing() {
 }
 
 #[tokio::test]
+async fn an_upload_whose_grants_lead_nowhere_is_looked_at() {
+    let ctx = Ctx::new().await;
+    let server = ctx.serve().await;
+    let mut agent = server.agent(1, Vec::new()).await;
+    ctx.ask(&server).await;
+    let of = agent.fetch().await;
+    agent.offer(of, &file()).await;
+    agent.accept().await;
+    // Some stores deny a PUT into an upload that is gone, as they deny an old grant: the agent can only ask again.
+    ctx.bucket.lose_uploads();
+    for _ in 0..4 {
+        let answers = agent.ready(of, file().parts()[..1].to_vec()).await;
+        assert!(matches!(answers[..], [Answer::Put(_)]), "{answers:?}");
+    }
+    let anew = agent.fetch().await;
+    assert_eq!(attempt(anew), 2);
+    agent.bring(anew, &ctx.bucket, &file()).await;
+    assert_eq!(agent.forget().await.outcome, Outcome::Completed);
+}
+
+#[tokio::test]
 async fn an_upload_that_vanished_under_its_parts_makes_a_new_pass() {
     let ctx = Ctx::new().await;
     let server = ctx.serve().await;

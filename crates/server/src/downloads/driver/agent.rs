@@ -9,7 +9,7 @@ use hoist_wire::to_server::{Finished, Offer, Progress, ReadyPart, Receipts, Refu
 use hoist_wire::{Batch, ErrorCode, LinkSeq, ReasonCode, State};
 use tokio::time::Instant;
 
-use super::{Driver, Event};
+use super::{Chore, Driver, Event};
 use crate::bucket::GrantRequest;
 use crate::downloads::key::object_key;
 use crate::downloads::proof::combined_crc;
@@ -21,6 +21,9 @@ const MAX_HELD: usize = 64;
 
 /// When an agent asks again for a grant that could not be signed.
 const SIGN_AGAIN_MS: u64 = 5_000;
+
+/// A part that was granted so often and is not stored makes the server look at the upload again.
+const LOOK_AFTER_GRANTS: u8 = 4;
 
 /// An agent's reason is written at most so often.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -240,7 +243,15 @@ impl Driver {
             ttl: self.shop.grant_ttl,
         });
         match grant.await {
-            Ok(grant) => (Answer::Put(grant), false),
+            Ok(grant) => {
+                let count = opened.granted.entry(part.number).or_default();
+                *count = count.saturating_add(1);
+                if *count >= LOOK_AFTER_GRANTS && self.work.is_empty() && self.chore.is_none() {
+                    // Stores say 403 for an upload that is gone as for a grant that is old: whoever looks can tell.
+                    self.chore = Some((Instant::now(), Chore::Open));
+                }
+                (Answer::Put(grant), false)
+            }
             Err(error) => {
                 tracing::error!(download_id = %self.id, error = %chain(&error), "no grant can be signed");
                 *unsigned = Some(format!("no grant can be signed: {}", chain(&error)));
