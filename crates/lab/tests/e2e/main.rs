@@ -1,4 +1,5 @@
-//! The whole of hoist through its real programs. One test binary: each would cost a link of its own.
+//! The whole of hoist through its real programs. One test binary: each would cost a link of its own. The promises of the
+//! README have their files one folder up, where they are found at a glance.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod cancel;
@@ -10,13 +11,21 @@ mod happy;
 mod life;
 mod links;
 mod own_bucket;
+#[path = "../promise_1_no_false_success.rs"]
 mod promise_1_no_false_success;
+#[path = "../promise_2_no_false_failure.rs"]
 mod promise_2_no_false_failure;
+#[path = "../promise_3_keys.rs"]
 mod promise_3_keys;
+#[path = "../promise_3_never_starts_over.rs"]
 mod promise_3_never_starts_over;
+#[path = "../promise_4_never_mixes.rs"]
 mod promise_4_never_mixes;
+#[path = "../promise_5_nothing_silent.rs"]
 mod promise_5_nothing_silent;
+#[path = "../promise_6_no_litter.rs"]
 mod promise_6_no_litter;
+#[path = "../promise_9_one_writer.rs"]
 mod promise_9_one_writer;
 mod queue;
 mod rates;
