@@ -3,10 +3,9 @@
 use hoist_wire::{DownloadId, Timestamp};
 use sqlx::{Row, query};
 
-use super::{SqliteStore, at, number};
+use super::{SqliteStore, at};
 use crate::bucket::MultipartId;
-use crate::store::rows;
-use crate::store::{StoreError, UploadRow};
+use crate::store::{StoreError, UploadRow, rows};
 
 impl SqliteStore {
     pub(super) async fn upload_creating_row(&self, row: &UploadRow) -> Result<bool, StoreError> {
