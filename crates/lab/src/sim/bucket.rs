@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hoist_server::bucket::{
     Bucket, BucketError, CompleteReply, CompleteRequest, GrantRequest, ListedPart, MultipartId, ObjectHead,
-    ObjectMeta, Probe,
+    ObjectMeta, Probe, UploadKeys, UploadsMarker,
 };
 use hoist_wire::to_agent::Grant;
 use hoist_wire::{ChecksumKind, Sealed};
@@ -211,6 +211,11 @@ impl Bucket for SimBucket {
     async fn list_uploads_of(&self, key: &str) -> Result<Vec<MultipartId>, BucketError> {
         let at = key.to_owned();
         self.call("list_uploads", key, move |storage| Ok(storage.uploads_of(&at))).await
+    }
+
+    async fn keys_with_uploads(&self, _after: Option<UploadsMarker>) -> Result<UploadKeys, BucketError> {
+        let keys = |storage: &Storage| storage.uploads.values().map(|upload| upload.key.clone()).collect();
+        self.call("list_uploads", "", move |storage| Ok(UploadKeys { keys: keys(storage), next: None })).await
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError> {
