@@ -355,7 +355,7 @@ mod tests {
             "/",
             &format!("{base}/outside/secret"),
             &format!("{base}/outside/absent"),
-            &format!("{base}/root/../outside/secret"),
+            &format!("{base}/{}", "root/../outside/secret"),
             &format!("{base}/rootless"),
         ] {
             assert_eq!(code(&place.roots, asked), Err(ErrorCode::OutsideRoots), "{asked}");
