@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::Audit;
 use crate::bucket::{BadEndpoint, Bucket, BucketError, Check, S3Bucket, StaticCredentials, Verdict};
 use crate::census::Census;
 use crate::clock::{RealWorld, World, chance, random_id};
@@ -151,6 +152,7 @@ impl App {
             store,
             bucket,
             tokens,
+            audit: Audit,
             world: Arc::clone(&world),
             readiness: readiness.clone(),
             trial_port: config.trial.then_some(address.port()),

@@ -4,6 +4,7 @@
 //! (the truth) and `bucket` (S3). Deliberately absent: bulk bytes. They go from the agent straight into the bucket.
 
 pub mod app;
+pub mod audit;
 pub mod bucket;
 mod census;
 pub mod clock;

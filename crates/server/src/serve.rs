@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
@@ -12,6 +15,8 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::http::Peer;
 
 /// How long the head of a request may take.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -30,10 +35,10 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
     let tasks = TaskTracker::new();
     let room = Arc::new(Semaphore::new(MAX_REQUESTS));
     loop {
-        let stream = tokio::select! {
+        let (stream, address) = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a connection cannot be accepted");
                     sleep(OUT_OF_FILES).await;
@@ -45,7 +50,11 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
         let _ = stream.set_nodelay(true);
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(MAX_HEAD_BYTES);
-        let service = TowerToHyperService::new(router.clone());
+        let (router, peer) = (TowerToHyperService::new(router.clone()), Peer(address.ip()));
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            router.call(request)
+        });
         let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let stop = stop.clone();
         tasks.spawn(async move {

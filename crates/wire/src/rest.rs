@@ -239,7 +239,7 @@ pub enum Scope {
     Read,
     /// Ask for files, and fetch them.
     Download,
-    /// Make tokens.
+    /// Make tokens, and decide who may do what.
     Admin,
 }
 

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use hoist_wire::claims::Claims;
 use hoist_wire::limits::{MAX_FRAME_TO_AGENT, MAX_FRAME_TO_SERVER};
 use hoist_wire::{ClientId, ErrorCode, INSTANCE_HEADER, IdError, Instance, PROTOCOL};
 
-use super::{Problem, State, doors};
+use super::admission::{Recognised, bearer};
+use super::{Problem, State};
 use crate::links::{Link, Refusal};
 
 /// Bytes read at once from a link: frames are short, and there are many links.
@@ -27,21 +29,35 @@ pub(super) async fn connect(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let wrong = |detail: String| Problem::new(ErrorCode::InvalidRequest, detail);
     let refuse = |detail: String| Problem::new(ErrorCode::Unauthorized, detail);
-    let token = doors::bearer(&headers).ok_or_else(|| {
+    let token = bearer(&headers).ok_or_else(|| {
         refuse(String::from("no token: an agent sends `Authorization: Bearer CLIENT_TOKEN`"))
     })?;
     let (client_id, claims) = pages.tokens.agent(token).map_err(|error| {
         tracing::info!(%error, "an agent's token was refused");
         refuse(error.to_string())
     })?;
+    let answer = open(&pages, &client_id, claims, &headers, upgrade).await;
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    response.extensions_mut().insert(Recognised(client_id.to_string()));
+    Ok(response)
+}
+
+/// Opens the link of an agent that is recognised.
+async fn open(
+    pages: &State,
+    client_id: &ClientId,
+    claims: Claims,
+    headers: &HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Problem> {
+    let wrong = |detail: String| Problem::new(ErrorCode::InvalidRequest, detail);
     let instance = headers.get(INSTANCE_HEADER).map(|text| text.to_str().unwrap_or_default().parse());
     let instance: Option<Instance> =
         instance.transpose().map_err(|error: IdError| wrong(error.to_string()))?;
     let upgrade =
         upgrade.map_err(|error| wrong(format!("this page is for WebSockets: {}", error.body_text())))?;
-    still_open(&pages)?;
+    still_open(pages)?;
     let upgrade = upgrade
         .protocols([PROTOCOL])
         .read_buffer_size(READ_BUFFER_BYTES)
@@ -54,10 +70,10 @@ pub(super) async fn connect(
             "the agent offers none of this server's protocols, which are: {PROTOCOL}"
         )));
     }
-    pages.link.knock(&client_id, instance.as_ref()).await.map_err(|refusal| refused(&client_id, refusal))?;
+    pages.link.knock(client_id, instance.as_ref()).await.map_err(|refusal| refused(client_id, refusal))?;
     // Who had to wait may have waited too long.
-    still_open(&pages)?;
-    let context = Arc::clone(&pages.link);
+    still_open(pages)?;
+    let (client_id, context) = (client_id.clone(), Arc::clone(&pages.link));
     Ok(upgrade.on_upgrade(move |socket| Link::serve(socket, client_id, claims, instance, context)))
 }
 

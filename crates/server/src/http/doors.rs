@@ -1,4 +1,6 @@
-//! What every page asks first: who is it, and what did they send.
+//! What every page asks first: what did they send.
+//!
+//! Deliberately absent: who it is (`admission`).
 
 use std::str::FromStr;
 
@@ -9,52 +11,13 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hoist_wire::limits::MAX_REST_BODY_BYTES;
-use hoist_wire::rest::Scope;
 use hoist_wire::{ClientId, DownloadId, ErrorCode, IdError};
 use serde::de::DeserializeOwned;
 
-use super::{Pages, Problem};
+use super::Problem;
 
 /// A request's body, or why it could not be read.
 pub(super) type Body = Result<Bytes, BytesRejection>;
-
-/// An operator who may do what the page does.
-#[derive(Debug, Clone)]
-pub(super) struct Operator {
-    /// Who, as the record names them.
-    pub(super) name: String,
-}
-
-/// Lets an operator in who has `scope`. A trial on loopback asks for no token.
-pub(super) fn admit(pages: &Pages, headers: &HeaderMap, scope: Scope) -> Result<Operator, Problem> {
-    if pages.trial_port.is_some() {
-        return Ok(Operator { name: String::from("trial") });
-    }
-    let refuse = |detail: String| Problem::new(ErrorCode::Unauthorized, detail);
-    let token = bearer(headers).ok_or_else(|| {
-        refuse(String::from(
-            "no operator token: send `Authorization: Bearer TOKEN`; make one with `hoist token operator`",
-        ))
-    })?;
-    let claims = pages.tokens.operator(token).map_err(|error| refuse(error.to_string()))?;
-    if claims.scopes.contains(&scope) || claims.scopes.contains(&Scope::Admin) {
-        return Ok(Operator { name: claims.sub });
-    }
-    let needed = match scope {
-        Scope::Read => "read",
-        Scope::Download => "download",
-        Scope::Admin => "admin",
-    };
-    let detail = format!("the token of {:?} does not allow this: it lacks the scope {needed}", claims.sub);
-    Err(Problem::new(ErrorCode::Forbidden, detail))
-}
-
-/// Gives the token of an `Authorization: Bearer` header.
-pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
 
 /// Refuses a body that says itself that it is too long, before any of it is waited for.
 pub(super) async fn short(request: Request, next: Next) -> Response {

@@ -6,11 +6,12 @@ use axum::Json;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hoist_engine::life::Rejection;
-use hoist_wire::rest::{Download, DownloadChange, DownloadPage, DownloadRequest, Scope};
+use hoist_wire::rest::{Download, DownloadChange, DownloadPage, DownloadRequest};
 use hoist_wire::{ClientId, DownloadId, ErrorCode};
 use serde::Deserialize;
 
-use super::doors::{self, Body, InPath, admit};
+use super::admission::Operator;
+use super::doors::{self, Body, InPath};
 use super::{Pages, Problem, State};
 use crate::links::chain;
 use crate::store::{DownloadFilter, Inserted, Record};
@@ -18,11 +19,11 @@ use crate::store::{DownloadFilter, Inserted, Record};
 /// Asks for a file. 202 means that the request is on disk, whatever becomes of the server.
 pub(super) async fn trigger(
     pages: State,
+    operator: Operator,
     client: InPath,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let operator = admit(&pages, &headers, Scope::Download)?;
     let client_id = doors::client_id(client)?;
     let body = doors::whole(body)?;
     let asked: DownloadRequest = doors::json_or_default(&headers, &body)?;
@@ -71,8 +72,7 @@ struct ListQuery {
 }
 
 /// Lists downloads, newest first.
-pub(super) async fn list(pages: State, uri: Uri, headers: HeaderMap) -> Result<Json<DownloadPage>, Problem> {
-    admit(&pages, &headers, Scope::Read)?;
+pub(super) async fn list(pages: State, uri: Uri) -> Result<Json<DownloadPage>, Problem> {
     let ListQuery { client_id, state, limit, cursor } = doors::query(&uri)?;
     let limit = doors::limit(limit)?;
     let filter = DownloadFilter { client_id, state, open: None, before: cursor };
@@ -85,8 +85,7 @@ pub(super) async fn list(pages: State, uri: Uri, headers: HeaderMap) -> Result<J
 }
 
 /// Shows one download.
-pub(super) async fn one(pages: State, id: InPath, headers: HeaderMap) -> Result<Json<Download>, Problem> {
-    admit(&pages, &headers, Scope::Read)?;
+pub(super) async fn one(pages: State, id: InPath) -> Result<Json<Download>, Problem> {
     show(&pages, doors::download_id(id)?).await.map(Json)
 }
 
@@ -101,8 +100,7 @@ async fn show(pages: &Pages, id: DownloadId) -> Result<Download, Problem> {
 }
 
 /// Cancels a download; one that is cancelled already stays so.
-pub(super) async fn cancel(pages: State, id: InPath, headers: HeaderMap) -> Result<Json<Download>, Problem> {
-    let operator = admit(&pages, &headers, Scope::Download)?;
+pub(super) async fn cancel(pages: State, operator: Operator, id: InPath) -> Result<Json<Download>, Problem> {
     let id = doors::download_id(id)?;
     record(&pages, id).await?;
     match pages.downloads.cancel(id, operator.name).await {
@@ -126,11 +124,11 @@ pub(super) async fn cancel(pages: State, id: InPath, headers: HeaderMap) -> Resu
 /// Changes how fast a download may go, in every state but the final ones.
 pub(super) async fn change(
     pages: State,
+    operator: Operator,
     id: InPath,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Download>, Problem> {
-    let operator = admit(&pages, &headers, Scope::Download)?;
     let id = doors::download_id(id)?;
     let body = doors::whole(body)?;
     let DownloadChange { max_rate_bytes_per_sec } = doors::json(&headers, &body)?;
@@ -160,8 +158,7 @@ pub(super) async fn change(
 }
 
 /// Sends the operator to the object.
-pub(super) async fn file(pages: State, id: InPath, headers: HeaderMap) -> Result<Response, Problem> {
-    admit(&pages, &headers, Scope::Download)?;
+pub(super) async fn file(pages: State, id: InPath) -> Result<Response, Problem> {
     let record = record(&pages, doors::download_id(id)?).await?;
     let (hoist_wire::State::Completed, Some(key)) = (record.life.state, &record.object_key) else {
         let detail =

@@ -1,12 +1,15 @@
 //! REST for operators, the probes, and the door for agents. Each page is thin: it checks, asks, and shows.
 
+mod admission;
 mod agents;
 mod clients;
 mod doors;
 mod downloads;
 mod patience;
+mod peer;
 mod probes;
 mod problem;
+mod routes;
 mod tokens;
 mod trial;
 
@@ -17,10 +20,10 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler as _;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
 use hoist_wire::ErrorCode;
 use hoist_wire::limits::MAX_REST_BODY_BYTES;
 
+use crate::audit::Audit;
 use crate::bucket::Bucket;
 use crate::clock::World;
 use crate::downloads::Downloads;
@@ -28,8 +31,10 @@ use crate::links::LinkContext;
 use crate::store::Store;
 use crate::tokens::Tokens;
 
+pub use peer::Peer;
 pub use probes::Readiness;
 pub use problem::Problem;
+pub use routes::{Needs, Route, routes};
 
 /// What the pages need.
 #[derive(Debug)]
@@ -44,6 +49,8 @@ pub struct Pages {
     pub bucket: Arc<dyn Bucket>,
     /// Who is who.
     pub tokens: Arc<Tokens>,
+    /// What was done, and by whom.
+    pub audit: Audit,
     /// Time and chance.
     pub world: Arc<dyn World>,
     /// Whether the server can do its work.
@@ -62,17 +69,8 @@ type State = axum::extract::State<Arc<Pages>>;
 
 /// All pages.
 pub fn router(pages: Arc<Pages>) -> Router {
-    let operators = Router::new()
-        .route("/trigger-download/{client_id}", post(downloads::trigger))
-        .route("/status/{client_id}", get(clients::status))
-        .route("/clients", get(clients::list))
-        .route("/downloads", get(downloads::list))
-        .route("/downloads/{id}", get(downloads::one).patch(downloads::change).delete(downloads::cancel))
-        .route("/downloads/{id}/file", get(downloads::file))
-        .route("/tokens", post(tokens::make))
-        .route("/health", get(probes::health))
-        .route("/ready", get(probes::ready))
-        .route("/", get(probes::index))
+    let (operators, agents) = routes::routers(&pages);
+    let operators = operators
         .fallback(async || {
             Problem::new(ErrorCode::NotFound, "there is no such page; GET / lists those that are")
         })
@@ -83,8 +81,8 @@ pub fn router(pages: Arc<Pages>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&pages), trial::guard));
     // An agent shows its token also to a trial, and may come by another name, through a tunnel or a proxy.
     let wrong_method = wrong_method.layer(from_fn_with_state(Arc::clone(&pages), trial::guard));
-    let agents = get(agents::connect).fallback(wrong_method);
-    Router::new().route(hoist_wire::LINK_PATH, agents).merge(operators).with_state(pages)
+    let agents = agents.method_not_allowed_fallback(wrong_method);
+    agents.merge(operators).with_state(pages)
 }
 
 async fn wrong_method() -> Problem {

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::State;
+use super::routes::{Route, routes};
 use crate::bucket::{Check, Verdict};
 use crate::links::chain;
 
@@ -114,17 +115,11 @@ pub(super) async fn ready(pages: State) -> Response {
 }
 
 /// What is there.
-pub(super) async fn index() -> &'static str {
-    "hoist-server: brings files up, on demand, from machines behind NAT\n\n\
-     POST   /trigger-download/{client_id}   ask for a file\n\
-     GET    /status/{client_id}             a client and its downloads\n\
-     GET    /clients                        all clients\n\
-     GET    /downloads                      all downloads\n\
-     GET    /downloads/{id}                 one download\n\
-     PATCH  /downloads/{id}                 change how fast it may go\n\
-     DELETE /downloads/{id}                 cancel it\n\
-     GET    /downloads/{id}/file            the file, once it is completed\n\
-     POST   /tokens                         make a token\n\
-     GET    /health, /ready                 probes\n\
-     GET    /ws/connect                     agents\n"
+pub(super) async fn index() -> String {
+    let rows = routes().into_iter().map(|route| {
+        let Route { method, path, summary, .. } = route;
+        format!("{method:<6} {path:<31} {summary}\n")
+    });
+    let head = "hoist-server: brings files up, on demand, from machines behind NAT\n\n";
+    std::iter::once(String::from(head)).chain(rows).collect()
 }

@@ -20,6 +20,10 @@ pub struct Problem {
 /// When to come back, where nothing better is known.
 const SOON: Duration = Duration::from_secs(5);
 
+/// The code of a refusal, for whoever looks at the response: an extension of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refused(pub(super) ErrorCode);
+
 impl Problem {
     /// Makes one.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
@@ -55,6 +59,7 @@ impl IntoResponse for Problem {
             code: self.code,
         };
         let mut response = (status, axum::Json(body)).into_response();
+        response.extensions_mut().insert(Refused(self.code));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {

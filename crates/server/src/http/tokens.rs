@@ -6,10 +6,11 @@ use axum::Json;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hoist_wire::limits::MAX_TTL_SECS;
-use hoist_wire::rest::{Scope, TokenKind, TokenReply, TokenRequest};
+use hoist_wire::rest::{TokenKind, TokenReply, TokenRequest};
 use hoist_wire::{ClientId, ErrorCode};
 
-use super::doors::{self, Body, admit};
+use super::admission::Operator;
+use super::doors::{self, Body};
 use super::{Problem, State};
 use crate::links::chain;
 
@@ -23,8 +24,12 @@ const MAX_TOKEN_TTL_SECS: u64 = 10 * MAX_TTL_SECS;
 const MAX_NAME_BYTES: usize = 128;
 
 /// Makes a token.
-pub(super) async fn make(pages: State, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let operator = admit(&pages, &headers, Scope::Admin)?;
+pub(super) async fn make(
+    pages: State,
+    operator: Operator,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     let asked: TokenRequest = doors::json(&headers, &doors::whole(body)?)?;
     check(&asked)?;
     let ttl = asked.ttl_secs.map(Duration::from_secs);

@@ -10,7 +10,7 @@ use hoist_wire::{ClientId, ErrorCode, duration};
 use sha2::{Digest, Sha256};
 
 use crate::http::Problem;
-use crate::http::doors::Operator;
+use crate::http::admission::Operator;
 use crate::store::Idempotency;
 
 /// Longest `Idempotency-Key`, in bytes.

@@ -1,0 +1,7 @@
+//! Who is at the other end of a connection, as an address: for the audit trail and for limits, never for trust.
+
+use std::net::IpAddr;
+
+/// The address that a request comes from. An extension of every request that `serve` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Peer(pub IpAddr);

@@ -1,0 +1,119 @@
+//! The one table of pages: what each is, what it needs, and what the audit trail calls it.
+//!
+//! The router is built from it, and so are the list at `/` and the tests that walk every page with every kind of token.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::Method;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodRouter, delete, get, patch, post};
+use hoist_wire::LINK_PATH;
+use hoist_wire::rest::Scope;
+
+use super::admission::{Gate, admit};
+use super::{Pages, agents, clients, downloads, probes, tokens};
+use crate::audit::Action;
+
+/// What a caller must show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// An operator's token with this scope, or with `admin`.
+    Scope(Scope),
+    /// What an agent shows; the page checks it itself, also in a trial.
+    Agent,
+}
+
+/// A page, as the table has it.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Its method.
+    pub method: Method,
+    /// Its path, with variables in braces.
+    pub path: &'static str,
+    /// What a caller must show.
+    pub needs: Needs,
+    /// What the audit trail calls it.
+    pub action: Action,
+    /// What it is for, in a few words.
+    pub summary: &'static str,
+}
+
+type Page = MethodRouter<Arc<Pages>>;
+
+/// Gives all pages of operators and probes.
+fn table() -> Vec<(Route, Page)> {
+    use Action::{DownloadCancel, DownloadChange, DownloadFetch, DownloadRequest, LinkOpen, Look, TokenMake};
+    use Needs::{Agent, Nothing};
+    const READ: Needs = Needs::Scope(Scope::Read);
+    const DOWNLOAD: Needs = Needs::Scope(Scope::Download);
+    const ADMIN: Needs = Needs::Scope(Scope::Admin);
+    let row = |method, path, needs, action, summary, page: Page| {
+        (Route { method, path, needs, action, summary }, page)
+    };
+    let (trigger, download, file) =
+        ("/trigger-download/{client_id}", "/downloads/{id}", "/downloads/{id}/file");
+    vec![
+        row(Method::POST, trigger, DOWNLOAD, DownloadRequest, "ask for a file", post(downloads::trigger)),
+        row(
+            Method::GET,
+            "/status/{client_id}",
+            READ,
+            Look,
+            "a client and its downloads",
+            get(clients::status),
+        ),
+        row(Method::GET, "/clients", READ, Look, "all clients", get(clients::list)),
+        row(Method::GET, "/downloads", READ, Look, "all downloads", get(downloads::list)),
+        row(Method::GET, download, READ, Look, "one download", get(downloads::one)),
+        row(
+            Method::PATCH,
+            download,
+            DOWNLOAD,
+            DownloadChange,
+            "change how fast it may go",
+            patch(downloads::change),
+        ),
+        row(Method::DELETE, download, DOWNLOAD, DownloadCancel, "cancel it", delete(downloads::cancel)),
+        row(
+            Method::GET,
+            file,
+            DOWNLOAD,
+            DownloadFetch,
+            "the file, once it is completed",
+            get(downloads::file),
+        ),
+        row(Method::POST, "/tokens", ADMIN, TokenMake, "make a token", post(tokens::make)),
+        row(Method::GET, "/health", Nothing, Look, "the process answers", get(probes::health)),
+        row(
+            Method::GET,
+            "/ready",
+            Nothing,
+            Look,
+            "the server can do its work, or why not",
+            get(probes::ready),
+        ),
+        row(Method::GET, "/", Nothing, Look, "this list", get(probes::index)),
+        row(Method::GET, LINK_PATH, Agent, LinkOpen, "agents", get(agents::connect)),
+    ]
+}
+
+/// Gives the table.
+pub fn routes() -> Vec<Route> {
+    table().into_iter().map(|(route, _)| route).collect()
+}
+
+/// Gives the pages for operators and probes, and apart from them those for agents, each behind its gate.
+pub(super) fn routers(pages: &Arc<Pages>) -> (Router<Arc<Pages>>, Router<Arc<Pages>>) {
+    let (mut operators, mut agents) = (Router::new(), Router::new());
+    for (route, page) in table() {
+        let gate = Arc::new(Gate { pages: Arc::clone(pages), route });
+        let (path, of_agents) = (gate.route.path, gate.route.needs == Needs::Agent);
+        let page = page.route_layer(from_fn_with_state(gate, admit));
+        let router = if of_agents { &mut agents } else { &mut operators };
+        *router = std::mem::take(router).route(path, page);
+    }
+    (operators, agents)
+}
