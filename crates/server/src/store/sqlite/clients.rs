@@ -5,7 +5,8 @@ use std::time::Duration;
 use hoist_wire::{ClientId, Instance, LinkSeq, Timestamp};
 use sqlx::{Row, query};
 
-use super::{SqliteStore, at, number};
+use super::{SqliteStore, at};
+use crate::store::rows::number;
 use crate::store::{Introduction, StoreError};
 
 const OPEN_LINK: &str = "insert into clients (client_id, link_seq, connected_link, since, last_seen, agent_version, os, \
