@@ -7,6 +7,7 @@
 //! - `hoist.v1`: the first one.
 #![warn(missing_docs)]
 
+pub mod audit;
 pub mod checksum;
 pub mod claims;
 pub mod code;
