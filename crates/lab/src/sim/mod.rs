@@ -15,6 +15,7 @@ mod process;
 mod record;
 mod site;
 mod storage;
+mod trail;
 mod verdict;
 mod wire;
 mod world;

@@ -26,7 +26,7 @@ pub(crate) struct SimStore {
 
 impl SimStore {
     /// Makes one call, which is carried out at once, late, or not at all.
-    async fn call<T>(
+    pub(super) async fn call<T>(
         &self,
         doing: &'static str,
         act: impl Future<Output = Result<T, StoreError>> + Send,

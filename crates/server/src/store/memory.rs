@@ -3,6 +3,8 @@
 //! Only with the feature `simulation`. It passes the same conformance suite. Deliberately absent: faults and delays;
 //! whoever simulates wraps it.
 
+mod trail;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -51,6 +53,7 @@ struct Tables {
     uploads: Vec<Upload>,
     idempotency: BTreeMap<(String, String), (String, DownloadId, Timestamp)>,
     settings: BTreeMap<String, String>,
+    trail: trail::Kept,
 }
 
 /// The store in memory.
@@ -85,6 +88,29 @@ impl Tables {
     fn open_of<'a>(&'a self, client: &'a ClientId) -> impl Iterator<Item = &'a Record> {
         let open = |record: &&Record| !record.life.state.is_final();
         self.downloads.values().filter(move |record| record.client_id == *client).filter(open)
+    }
+
+    fn insert(
+        &mut self,
+        record: &Record,
+        idempotency: Option<&Idempotency>,
+        max_open: u32,
+    ) -> Result<Option<Inserted>, StoreError> {
+        let key = idempotency.map(|key| (key.operator.clone(), key.key.clone()));
+        let before = key.as_ref().and_then(|key| self.idempotency.get(key));
+        if let (Some((body_hash, id, _)), Some(idempotency)) = (before, idempotency) {
+            let same = *body_hash == idempotency.body_hash;
+            return Ok(Some(if same { Inserted::Before(*id) } else { Inserted::Mismatch }));
+        }
+        if self.open_of(&record.client_id).count() >= size(max_open) {
+            return Ok(None);
+        }
+        self.downloads.insert(record.id, record.clone());
+        if let (Some(key), Some(idempotency)) = (key, idempotency) {
+            let value = (idempotency.body_hash.clone(), record.id, record.created_at);
+            self.idempotency.insert(key, value);
+        }
+        Ok(Some(Inserted::New))
     }
 
     fn settle_fate(&mut self, record: &Record, fate: UploadFate) {
@@ -219,22 +245,7 @@ impl Store for MemoryStore {
         idempotency: Option<&Idempotency>,
         max_open: u32,
     ) -> Result<Option<Inserted>, StoreError> {
-        let mut tables = self.tables();
-        let key = idempotency.map(|key| (key.operator.clone(), key.key.clone()));
-        let before = key.as_ref().and_then(|key| tables.idempotency.get(key));
-        if let (Some((body_hash, id, _)), Some(idempotency)) = (before, idempotency) {
-            let same = *body_hash == idempotency.body_hash;
-            return Ok(Some(if same { Inserted::Before(*id) } else { Inserted::Mismatch }));
-        }
-        if tables.open_of(&record.client_id).count() >= size(max_open) {
-            return Ok(None);
-        }
-        tables.downloads.insert(record.id, record.clone());
-        if let (Some(key), Some(idempotency)) = (key, idempotency) {
-            let value = (idempotency.body_hash.clone(), record.id, record.created_at);
-            tables.idempotency.insert(key, value);
-        }
-        Ok(Some(Inserted::New))
+        self.tables().insert(record, idempotency, max_open)
     }
 
     async fn download(&self, id: DownloadId) -> Result<Option<Record>, StoreError> {

@@ -7,6 +7,7 @@ mod memory;
 mod record;
 mod rows;
 mod sqlite;
+mod trail;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub use record::{
     Introduction, Record, UploadFate, UploadRow,
 };
 pub use sqlite::SqliteStore;
+pub use trail::{Done, Intent, Trail, TrailFilter, sha256};
 
 use crate::bucket::MultipartId;
 
@@ -59,7 +61,7 @@ pub enum StoreError {
 
 /// What hoist keeps. Every write that returns `Ok` is on disk.
 #[async_trait]
-pub trait Store: Send + Sync + std::fmt::Debug {
+pub trait Store: Trail + Send + Sync + std::fmt::Debug {
     /// Tells whether the store answers, and takes writes again if the last one failed.
     async fn ping(&self) -> Result<(), StoreError>;
 

@@ -4,12 +4,14 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use hoist_engine::life::{Failure, Life, Reason, Upload};
+use hoist_wire::audit::{Entry, Head, Line};
 use hoist_wire::{Attempt, ErrorCode, LinkSeq, State, Timestamp};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{ColumnIndex, Decode, Row, Type};
 
 use super::StoreError;
 use super::record::{ClientRow, CloneSuspicion, FoundFile, Record, UploadRow};
+use super::trail::Intent;
 use crate::bucket::MultipartId;
 
 /// Reads the columns of one row, with errors that name the column.
@@ -186,4 +188,52 @@ pub(super) fn upload(row: &SqliteRow) -> Result<UploadRow, StoreError> {
         multipart_id: columns.maybe_text("multipart_id")?.map(MultipartId),
         aborted_once: columns.number("aborted_once")? != 0,
     })
+}
+
+/// Reads a place in the audit trail.
+pub(super) fn head(row: &SqliteRow) -> Result<Head, StoreError> {
+    let columns = Columns(row);
+    Ok(Head { seq: columns.number("seq")?, hash: columns.text("hash")? })
+}
+
+/// Reads a line of the audit trail, whatever it says: whether it is right, the chain tells.
+pub(super) fn line(row: &SqliteRow) -> Result<Line, StoreError> {
+    let columns = Columns(row);
+    let status = columns.number("status")?;
+    Ok(Line {
+        node: columns.text("node")?,
+        seq: columns.number("seq")?,
+        at: columns.time("at")?,
+        action: columns.text("action")?,
+        who: columns.maybe_text("who")?,
+        token: columns.maybe_text("token")?,
+        from: columns.maybe_text("from_address")?,
+        subject: columns.text("subject")?,
+        status: u16::try_from(status)
+            .map_err(|_| StoreError::Corrupt { what: "status", value: status.to_string() })?,
+        code: columns.maybe_text("code")?,
+        detail: columns.maybe_text("detail")?,
+        count: columns.number("count")?,
+        prev: columns.text("prev")?,
+        hash: columns.text("hash")?,
+    })
+}
+
+/// Reads what was about to be done.
+pub(super) fn intent(row: &SqliteRow) -> Result<Intent, StoreError> {
+    let columns = Columns(row);
+    let entry = Entry {
+        node: columns.text("node")?,
+        at: columns.time("at")?,
+        action: columns.text("action")?,
+        who: columns.maybe_text("who")?,
+        token: columns.maybe_text("token")?,
+        from: columns.maybe_text("from_address")?,
+        subject: columns.text("subject")?,
+        status: 0,
+        code: None,
+        detail: columns.maybe_text("detail")?,
+        count: 1,
+    };
+    Ok(Intent { id: columns.text("intent")?, entry })
 }

@@ -1,5 +1,6 @@
 //! The store on SQLite: one writer, several readers, WAL, and every commit flushed to the disk.
 
+mod audit;
 mod clients;
 mod downloads;
 mod idempotency;
@@ -200,7 +201,7 @@ impl Store for SqliteStore {
         idempotency: Option<&Idempotency>,
         max_open: u32,
     ) -> Result<Option<Inserted>, StoreError> {
-        self.insert_record(record, idempotency, max_open).await
+        self.insert_record(record, idempotency, max_open, None).await
     }
 
     async fn download(&self, id: DownloadId) -> Result<Option<Record>, StoreError> {

@@ -1,6 +1,7 @@
 //! The statements about downloads that write one or list many.
 
 use hoist_wire::ClientId;
+use hoist_wire::audit::Entry;
 use sqlx::{Row as _, query};
 
 use super::idempotency::earlier_request;
@@ -15,6 +16,7 @@ impl SqliteStore {
         record: &Record,
         idempotency: Option<&Idempotency>,
         max_open: u32,
+        noted: Option<&Entry>,
     ) -> Result<Option<Inserted>, StoreError> {
         let mut tx = self.begin("begin an insert").await?;
         if let Some(key) = idempotency
@@ -47,6 +49,9 @@ impl SqliteStore {
                 .execute(&mut *tx)
                 .await
                 .map_err(self.failed("keep an idempotency key"))?;
+        }
+        if let Some(entry) = noted {
+            self.append(&mut tx, entry).await?;
         }
         self.commit("commit a download", tx).await?;
         Ok(Some(Inserted::New))
