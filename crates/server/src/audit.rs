@@ -21,6 +21,14 @@ pub enum Action {
     DownloadFetch,
     /// Made a token.
     TokenMake,
+    /// Gave a client labels.
+    LabelsSet,
+    /// Logged in: opened a session.
+    SessionOpen,
+    /// Logged out, or ended the sessions of somebody.
+    SessionEnd,
+    /// Refused all tokens of an operator from now on.
+    OperatorRevoke,
     /// Opened a link, as an agent. Noted only when it is refused.
     LinkOpen,
 }
@@ -35,6 +43,10 @@ impl Action {
             Self::DownloadCancel => "download.cancel",
             Self::DownloadFetch => "download.fetch",
             Self::TokenMake => "token.make",
+            Self::LabelsSet => "labels.set",
+            Self::SessionOpen => "session.open",
+            Self::SessionEnd => "session.end",
+            Self::OperatorRevoke => "operator.revoke",
             Self::LinkOpen => "link.open",
         }
     }

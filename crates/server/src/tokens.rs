@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_wire::claims::Claims;
+use hoist_wire::reach::Reach;
 use hoist_wire::rest::Scope;
 use hoist_wire::{AGENT_AUDIENCE, ClientId, OPERATOR_AUDIENCE, Sealed, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
@@ -37,6 +38,20 @@ pub enum TokenError {
     /// Signing failed.
     #[error("the token cannot be signed")]
     Signing(#[source] jsonwebtoken::errors::Error),
+}
+
+/// How far the clock of whoever made a token may be ahead, in seconds.
+const MAX_SKEW_SECS: u64 = 300;
+
+/// What an operator's token allows.
+#[derive(Debug, Clone, Default)]
+pub struct OperatorTerms {
+    /// What the operator may do.
+    pub scopes: Vec<Scope>,
+    /// The clients that it reaches; none for all.
+    pub clients: Option<Reach>,
+    /// The operator's tokens that were made by then are refused.
+    pub made_after_secs: Option<u64>,
 }
 
 struct Secret {
@@ -81,7 +96,7 @@ impl Tokens {
     /// # Errors
     /// [`TokenError::Signing`].
     pub fn for_agent(&self, client: &ClientId, ttl: Duration) -> Result<(Sealed, Timestamp), TokenError> {
-        self.sign(client.as_str(), AGENT_AUDIENCE, Vec::new(), ttl)
+        self.sign(client.as_str(), AGENT_AUDIENCE, OperatorTerms::default(), ttl)
     }
 
     /// Makes the token of an operator.
@@ -91,23 +106,25 @@ impl Tokens {
     pub fn for_operator(
         &self,
         name: &str,
-        scopes: Vec<Scope>,
+        terms: OperatorTerms,
         ttl: Duration,
     ) -> Result<(Sealed, Timestamp), TokenError> {
-        self.sign(name, OPERATOR_AUDIENCE, scopes, ttl)
+        self.sign(name, OPERATOR_AUDIENCE, terms, ttl)
     }
 
     fn sign(
         &self,
         sub: &str,
         aud: &str,
-        scopes: Vec<Scope>,
+        terms: OperatorTerms,
         ttl: Duration,
     ) -> Result<(Sealed, Timestamp), TokenError> {
-        let iat = self.now_secs();
-        let exp = iat.saturating_add(ttl.as_secs());
+        let now = self.now_secs();
+        let OperatorTerms { scopes, clients, made_after_secs } = terms;
+        let iat = made_after_secs.map_or(now, |secs| now.max(secs.saturating_add(1)));
+        let exp = now.saturating_add(ttl.as_secs());
         let jti = random_id(&*self.world);
-        let claims = Claims { sub: sub.to_owned(), aud: aud.to_owned(), exp, iat, jti, scopes };
+        let claims = Claims { sub: sub.to_owned(), aud: aud.to_owned(), exp, iat, jti, scopes, clients };
         let Some(secret) = self.secrets.first() else { return Err(TokenError::Invalid) };
         let header = Header { kid: Some(secret.kid.clone()), ..Header::new(Algorithm::HS256) };
         let token = encode(&header, &claims, &secret.signs).map_err(TokenError::Signing)?;
@@ -129,7 +146,15 @@ impl Tokens {
     /// # Errors
     /// [`TokenError`] when it is not an operator's, not ours, or too old.
     pub fn operator(&self, token: &str) -> Result<Claims, TokenError> {
-        self.check(token, OPERATOR_AUDIENCE)
+        let claims = self.check(token, OPERATOR_AUDIENCE)?;
+        // One that was made by a clock far ahead would outlive a revocation.
+        if claims.iat > self.now_secs().saturating_add(MAX_SKEW_SECS) {
+            return Err(TokenError::Early(at(claims.iat)));
+        }
+        match claims.clients.as_ref().map(Reach::check) {
+            Some(Err(_)) => Err(TokenError::Invalid),
+            Some(Ok(())) | None => Ok(claims),
+        }
     }
 
     fn check(&self, token: &str, audience: &str) -> Result<Claims, TokenError> {
@@ -171,6 +196,11 @@ impl Tokens {
     }
 }
 
+/// Tells whether a token that was made then is refused, where those made by `revoked_secs` are.
+pub fn is_revoked(made_secs: u64, revoked_secs: Option<u64>) -> bool {
+    revoked_secs.is_some_and(|revoked| made_secs <= revoked)
+}
+
 /// Gives a moment as a token's time.
 pub fn secs(moment: Timestamp) -> u64 {
     u64::try_from(moment.0 / 1000).unwrap_or(0)
@@ -203,7 +233,8 @@ mod tests {
         let (agent, _) = tokens.for_agent(&client(), DAY).unwrap();
         assert_eq!(tokens.agent(agent.open()).unwrap().0, client());
         assert!(tokens.operator(agent.open()).is_err());
-        let (operator, _) = tokens.for_operator("ops", vec![Scope::Read], DAY).unwrap();
+        let terms = OperatorTerms { scopes: vec![Scope::Read], ..Default::default() };
+        let (operator, _) = tokens.for_operator("ops", terms, DAY).unwrap();
         assert_eq!(tokens.operator(operator.open()).unwrap().scopes, [Scope::Read]);
         assert!(tokens.agent(operator.open()).is_err());
     }
@@ -225,6 +256,7 @@ mod tests {
             iat: 0,
             jti: String::from("j"),
             scopes: Vec::new(),
+            clients: None,
         };
         let sign =
             |header: &Header| encode(header, &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap();

@@ -11,6 +11,7 @@ use hoist_server::store::{
     Along, ClientFilter, CloneSuspicion, DownloadFilter, FoundFile, Idempotency, Inserted, Introduction,
     Record, SqliteStore, Store, UploadFate, UploadRow,
 };
+use hoist_wire::reach::Reach;
 use hoist_wire::{
     Attempt, ChecksumKind, ClientId, Crc64, DownloadId, ErrorCode, LinkSeq, OnChange, ReasonCode, State,
     Timestamp,
@@ -243,6 +244,10 @@ async fn a_clone_is_noted_with_both_names_and_not_too_often(store: &dyn Store) {
     );
 }
 
+fn prefix(prefix: &str) -> Reach {
+    Reach { prefix: Some(prefix.to_owned()), ..Reach::default() }
+}
+
 async fn clients_are_listed_by_id_prefix_and_page(store: &dyn Store) {
     for name in ["b-1", "a-2", "a-1", "a.x", "a"] {
         store.open_link(&client(name), &who(), NOW).await.unwrap();
@@ -257,7 +262,7 @@ async fn clients_are_listed_by_id_prefix_and_page(store: &dyn Store) {
         names(ClientFilter { after: Some(client("a-2")), ..Default::default() }).await,
         ["a.x", "b-1"]
     );
-    assert_eq!(names(ClientFilter { prefix: Some("a-".into()), ..Default::default() }).await, ["a-1", "a-2"]);
+    assert_eq!(names(ClientFilter { reach: prefix("a-"), ..Default::default() }).await, ["a-1", "a-2"]);
     assert_eq!(names(ClientFilter { connected: Some(false), ..Default::default() }).await, ["a-2"]);
 }
 

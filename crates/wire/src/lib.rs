@@ -13,6 +13,8 @@ pub mod code;
 pub mod duration;
 pub mod ids;
 pub mod limits;
+pub mod operators;
+pub mod reach;
 pub mod rest;
 pub mod sealed;
 pub mod state;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::reach::{Labels, Reach};
 use crate::{ChecksumKind, ClientId, DownloadId, ErrorCode, OnChange, ReasonCode, Sealed, State, Timestamp};
 
 /// The body of `POST /trigger-download/{client_id}`; all of it is optional.
@@ -146,6 +147,9 @@ pub struct Client {
     /// The two agents of that moment: the one that had the link, and the one that was refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clone_suspects: Vec<CloneSuspect>,
+    /// Its labels, as an admin set them.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// One of two agents that both say that they are the same client. Nothing of this is a secret.
@@ -199,6 +203,9 @@ pub struct ClientStatus {
     /// The two agents of that moment: the one that had the link, and the one that was refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clone_suspects: Vec<CloneSuspect>,
+    /// Its labels, as an admin set them.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// Downloads that are not final, oldest first, at most 100.
     pub current: Vec<Download>,
     /// The newest final downloads, at most 10.
@@ -216,6 +223,9 @@ pub struct TokenRequest {
     /// What an operator may do; ignored for a client.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<Scope>,
+    /// The clients that an operator's token reaches; all where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<Reach>,
     /// Seconds until it ends; the server's default where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_secs: Option<u64>,

@@ -163,6 +163,7 @@ impl Node {
             iat: now,
             jti: String::new(),
             scopes: Vec::new(),
+            clients: None,
         };
         let (instance, context) = (Some(instance.clone()), Arc::clone(&self.context));
         let link = Link::serve(socket, client.clone(), claims, instance, context);

@@ -10,7 +10,8 @@ use hoist_wire::claims::Claims;
 use hoist_wire::limits::{MAX_FRAME_TO_AGENT, MAX_FRAME_TO_SERVER};
 use hoist_wire::{ClientId, ErrorCode, INSTANCE_HEADER, IdError, Instance, PROTOCOL};
 
-use super::admission::{Recognised, bearer};
+use super::admission::Recognised;
+use super::credentials::bearer;
 use super::{Problem, State};
 use crate::links::{Link, Refusal};
 

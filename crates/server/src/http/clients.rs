@@ -2,11 +2,13 @@
 
 use axum::Json;
 use axum::http::Uri;
+use hoist_wire::reach::Reach;
 use hoist_wire::rest::{Client, ClientPage, ClientStatus, CloneRole, CloneSuspect};
-use hoist_wire::{ClientId, ErrorCode, Instance};
+use hoist_wire::{ClientId, Instance};
 use serde::Deserialize;
 
 use super::doors::{self, InPath};
+use super::operator::Operator;
 use super::{Pages, Problem, State};
 use crate::store::{ClientFilter, ClientRow, CloneSuspicion, DownloadFilter};
 
@@ -26,10 +28,17 @@ struct ListQuery {
 }
 
 /// Lists clients by id, connected or not.
-pub(super) async fn list(pages: State, uri: Uri) -> Result<Json<ClientPage>, Problem> {
-    let ListQuery { connected, prefix, limit, cursor } = doors::query(&uri)?;
+pub(super) async fn list(
+    pages: State,
+    operator: Operator,
+    uri: Uri,
+) -> Result<Json<ClientPage>, Problem> {
+    let (ListQuery { connected, prefix, limit, cursor }, labels) = doors::query_and_labels(&uri)?;
     let limit = doors::limit(limit)?;
-    let filter = ClientFilter { connected, prefix, after: cursor };
+    let Some(reach) = operator.within(Reach { prefix, labels }) else {
+        return Ok(Json(ClientPage { clients: Vec::new(), next: None }));
+    };
+    let filter = ClientFilter { connected, reach, after: cursor };
     let mut rows = pages.store.clients(&filter, limit + 1).await?;
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
@@ -39,16 +48,26 @@ pub(super) async fn list(pages: State, uri: Uri) -> Result<Json<ClientPage>, Pro
 }
 
 /// Shows a client and its downloads.
-pub(super) async fn status(pages: State, client: InPath) -> Result<Json<ClientStatus>, Problem> {
+pub(super) async fn status(
+    pages: State,
+    operator: Operator,
+    client: InPath,
+) -> Result<Json<ClientStatus>, Problem> {
     let client_id = doors::client_id(client)?;
+    if !operator.reaches(&*pages.store, &client_id).await? {
+        return Err(operator.knows_no(&client_id));
+    }
     let of_client =
         |open| DownloadFilter { client_id: Some(client_id.clone()), open: Some(open), ..Default::default() };
     let current = pages.store.downloads(&of_client(true), MAX_CURRENT).await?;
     let recent = pages.store.downloads(&of_client(false), MAX_RECENT).await?;
     let row = pages.store.client(&client_id).await?;
-    if row.is_none() && current.is_empty() && recent.is_empty() {
-        let detail = format!("client {:?} was never seen: see GET /clients", client_id.as_str());
-        return Err(Problem::new(ErrorCode::UnknownClient, detail));
+    let labels = match &row {
+        Some(row) => row.labels.clone(),
+        None => pages.store.labels(&client_id).await?,
+    };
+    if row.is_none() && labels.is_empty() && current.is_empty() && recent.is_empty() {
+        return Err(operator.knows_no(&client_id));
     }
     // Asked for with `allow_unknown`, a client may have downloads before it was ever seen.
     let client = row.map(|row| show(&pages, row));
@@ -60,6 +79,7 @@ pub(super) async fn status(pages: State, client: InPath) -> Result<Json<ClientSt
         clone_suspected_at: client.as_ref().and_then(|client| client.clone_suspected_at),
         clone_suspects: client.as_ref().map(|client| client.clone_suspects.clone()).unwrap_or_default(),
         version: client.and_then(|client| client.version),
+        labels,
         current: current.iter().map(|record| pages.downloads.view(record)).collect(),
         recent: recent.iter().map(|record| pages.downloads.view(record)).collect(),
     }))
@@ -80,6 +100,7 @@ fn show(pages: &Pages, row: ClientRow) -> Client {
         token_expires_at: row.token_expires_at,
         clone_suspected_at: row.suspicion.as_ref().map(|suspicion| suspicion.at),
         clone_suspects: row.suspicion.map(suspects).unwrap_or_default(),
+        labels: row.labels,
     }
 }
 

@@ -11,8 +11,10 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hoist_wire::limits::MAX_REST_BODY_BYTES;
+use hoist_wire::reach::{Labels, check_label};
 use hoist_wire::{ClientId, DownloadId, ErrorCode, IdError};
 use serde::de::DeserializeOwned;
+use url::form_urlencoded;
 
 use super::Problem;
 
@@ -104,6 +106,26 @@ pub(super) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
             format!("limit={other} is no page: ask for 1 to 1000"),
         )),
     }
+}
+
+/// Reads a query in which `label=name=value` may stand several times.
+pub(super) fn query_and_labels<T: DeserializeOwned>(uri: &Uri) -> Result<(T, Labels), Problem> {
+    let wrong = |detail: String| Problem::new(ErrorCode::InvalidRequest, detail);
+    let (mut labels, mut rest) = (Labels::new(), form_urlencoded::Serializer::new(String::from("/?")));
+    for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        if name != "label" {
+            rest.append_pair(&name, &value);
+            continue;
+        }
+        let pair = value.split_once('=');
+        let (label, value) = pair.ok_or_else(|| wrong(format!("label={value} is not label=NAME=VALUE")))?;
+        check_label(label, value).map_err(|error| wrong(error.to_string()))?;
+        if labels.insert(label.to_owned(), value.to_owned()).is_some() {
+            return Err(wrong(format!("label {label} stands there twice: a client has one value for it")));
+        }
+    }
+    let rest = rest.finish().parse::<Uri>().map_err(|error| wrong(format!("the query is not right: {error}")))?;
+    Ok((query(&rest)?, labels))
 }
 
 /// Reads a query; what is wrong with it is named.

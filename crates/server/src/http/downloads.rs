@@ -6,12 +6,13 @@ use axum::Json;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hoist_engine::life::Rejection;
+use hoist_wire::reach::Reach;
 use hoist_wire::rest::{Download, DownloadChange, DownloadPage, DownloadRequest};
 use hoist_wire::{ClientId, DownloadId, ErrorCode};
 use serde::Deserialize;
 
-use super::admission::Operator;
 use super::doors::{self, Body, InPath};
+use super::operator::Operator;
 use super::{Pages, Problem, State};
 use crate::links::chain;
 use crate::store::{DownloadFilter, Inserted, Record};
@@ -29,21 +30,18 @@ pub(super) async fn trigger(
     let asked: DownloadRequest = doors::json_or_default(&headers, &body)?;
     request::check(&asked)?;
     let idempotency = request::idempotency(&headers, &operator, &client_id, &body)?;
-    if !asked.allow_unknown && pages.store.client(&client_id).await?.is_none() {
-        let detail = format!(
-            "client {:?} was never seen: check the id with GET /clients, or send {{\"allow_unknown\": true}} to queue it",
-            client_id.as_str()
-        );
-        return Err(Problem::new(ErrorCode::UnknownClient, detail));
+    let reached = operator.reaches(&*pages.store, &client_id).await?;
+    if !reached || (!asked.allow_unknown && pages.store.client(&client_id).await?.is_none()) {
+        return Err(operator.knows_no(&client_id));
     }
-    let record = Record::asked(&*pages.world, client_id, operator.name, asked);
+    let record = Record::asked(&*pages.world, client_id, operator.name.clone(), asked);
     match pages.downloads.accept(record.clone(), idempotency, pages.max_open_per_client).await? {
         Some(Inserted::New) => {
             let (client_id, by) = (&record.client_id, &record.requested_by);
             tracing::info!(download_id = %record.id, %client_id, by, "download asked for");
             Ok(accepted(pages.downloads.view(&record)))
         }
-        Some(Inserted::Before(id)) => Ok(accepted(show(&pages, id).await?)),
+        Some(Inserted::Before(id)) => Ok(accepted(show(&pages, &operator, id).await?)),
         Some(Inserted::Mismatch) => {
             let detail = "this Idempotency-Key came with another request in the last 24 hours: use a new key";
             Err(Problem::new(ErrorCode::IdempotencyMismatch, detail))
@@ -72,10 +70,17 @@ struct ListQuery {
 }
 
 /// Lists downloads, newest first.
-pub(super) async fn list(pages: State, uri: Uri) -> Result<Json<DownloadPage>, Problem> {
-    let ListQuery { client_id, state, limit, cursor } = doors::query(&uri)?;
+pub(super) async fn list(
+    pages: State,
+    operator: Operator,
+    uri: Uri,
+) -> Result<Json<DownloadPage>, Problem> {
+    let (ListQuery { client_id, state, limit, cursor }, labels) = doors::query_and_labels(&uri)?;
     let limit = doors::limit(limit)?;
-    let filter = DownloadFilter { client_id, state, open: None, before: cursor };
+    let Some(reach) = operator.within(Reach { prefix: None, labels }) else {
+        return Ok(Json(DownloadPage { downloads: Vec::new(), next: None }));
+    };
+    let filter = DownloadFilter { client_id, state, open: None, reach, before: cursor };
     let mut records = pages.store.downloads(&filter, limit + 1).await?;
     let more = records.len() > limit as usize;
     records.truncate(limit as usize);
@@ -85,33 +90,35 @@ pub(super) async fn list(pages: State, uri: Uri) -> Result<Json<DownloadPage>, P
 }
 
 /// Shows one download.
-pub(super) async fn one(pages: State, id: InPath) -> Result<Json<Download>, Problem> {
-    show(&pages, doors::download_id(id)?).await.map(Json)
+pub(super) async fn one(pages: State, operator: Operator, id: InPath) -> Result<Json<Download>, Problem> {
+    show(&pages, &operator, doors::download_id(id)?).await.map(Json)
 }
 
-async fn record(pages: &Pages, id: DownloadId) -> Result<Record, Problem> {
+/// Gives a download; one that is out of the operator's reach is as unknown as one that never was.
+async fn record(pages: &Pages, operator: &Operator, id: DownloadId) -> Result<Record, Problem> {
     let unknown =
         || Problem::new(ErrorCode::UnknownDownload, format!("there is no download {id}: see GET /downloads"));
-    pages.store.download(id).await?.ok_or_else(unknown)
+    let record = pages.store.download(id).await?.ok_or_else(unknown)?;
+    if operator.reaches(&*pages.store, &record.client_id).await? { Ok(record) } else { Err(unknown()) }
 }
 
-async fn show(pages: &Pages, id: DownloadId) -> Result<Download, Problem> {
-    Ok(pages.downloads.view(&record(pages, id).await?))
+async fn show(pages: &Pages, operator: &Operator, id: DownloadId) -> Result<Download, Problem> {
+    Ok(pages.downloads.view(&record(pages, operator, id).await?))
 }
 
 /// Cancels a download; one that is cancelled already stays so.
 pub(super) async fn cancel(pages: State, operator: Operator, id: InPath) -> Result<Json<Download>, Problem> {
     let id = doors::download_id(id)?;
-    record(&pages, id).await?;
-    match pages.downloads.cancel(id, operator.name).await {
-        Some(Ok(()) | Err(Rejection::AlreadyCancelled)) => show(&pages, id).await.map(Json),
+    record(&pages, &operator, id).await?;
+    match pages.downloads.cancel(id, operator.name.clone()).await {
+        Some(Ok(()) | Err(Rejection::AlreadyCancelled)) => show(&pages, &operator, id).await.map(Json),
         Some(Err(Rejection::TooLate)) => {
             let detail =
                 format!("download {id} is being completed and ends by itself: see GET /downloads/{id}");
             Err(Problem::new(ErrorCode::TooLate, detail))
         }
         Some(Err(Rejection::Final)) => {
-            let state = record(&pages, id).await?.life.state;
+            let state = record(&pages, &operator, id).await?.life.state;
             let detail = format!("download {id} is {state} already: there is nothing to cancel");
             Err(Problem::new(ErrorCode::AlreadyFinal, detail))
         }
@@ -133,14 +140,14 @@ pub(super) async fn change(
     let body = doors::whole(body)?;
     let DownloadChange { max_rate_bytes_per_sec } = doors::json(&headers, &body)?;
     request::check_rate(max_rate_bytes_per_sec)?;
-    record(&pages, id).await?;
+    record(&pages, &operator, id).await?;
     match pages.downloads.pace(id, max_rate_bytes_per_sec).await {
         Some(Ok(())) => {
             tracing::info!(download_id = %id, ?max_rate_bytes_per_sec, by = operator.name, "download paced");
-            show(&pages, id).await.map(Json)
+            show(&pages, &operator, id).await.map(Json)
         }
         Some(Err(Rejection::Final)) => {
-            let state = record(&pages, id).await?.life.state;
+            let state = record(&pages, &operator, id).await?.life.state;
             let detail = format!("download {id} is {state} already: nothing of it is sent any more");
             Err(Problem::new(ErrorCode::AlreadyFinal, detail))
         }
@@ -158,8 +165,8 @@ pub(super) async fn change(
 }
 
 /// Sends the operator to the object.
-pub(super) async fn file(pages: State, id: InPath) -> Result<Response, Problem> {
-    let record = record(&pages, doors::download_id(id)?).await?;
+pub(super) async fn file(pages: State, operator: Operator, id: InPath) -> Result<Response, Problem> {
+    let record = record(&pages, &operator, doors::download_id(id)?).await?;
     let (hoist_wire::State::Completed, Some(key)) = (record.life.state, &record.object_key) else {
         let detail =
             format!("download {} is {}: there is a file once it is completed", record.id, record.life.state);

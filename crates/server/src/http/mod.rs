@@ -3,13 +3,18 @@
 mod admission;
 mod agents;
 mod clients;
+mod credentials;
 mod doors;
 mod downloads;
+mod labels;
+mod operator;
+mod operators;
 mod patience;
 mod peer;
 mod probes;
 mod problem;
 mod routes;
+mod sessions;
 mod tokens;
 mod trial;
 
@@ -35,6 +40,7 @@ pub use peer::Peer;
 pub use probes::Readiness;
 pub use problem::Problem;
 pub use routes::{Needs, Route, routes};
+pub(crate) use sessions::IDLE as SESSION_IDLE;
 
 /// What the pages need.
 #[derive(Debug)]

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::Method;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, delete, get, patch, post};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use hoist_wire::LINK_PATH;
 use hoist_wire::rest::Scope;
 
 use super::admission::{Gate, admit};
-use super::{Pages, agents, clients, downloads, probes, tokens};
+use super::{Pages, agents, clients, downloads, labels, operators, probes, sessions, tokens};
 use crate::audit::Action;
 
 /// What a caller must show.
@@ -20,7 +20,12 @@ use crate::audit::Action;
 pub enum Needs {
     /// Nothing.
     Nothing,
-    /// An operator's token with this scope, or with `admin`.
+    /// An operator's token, whatever it allows.
+    Operator,
+    /// An operator's token with this scope, or with `admin`, which may reach some clients only: the page shows and
+    /// changes no others.
+    Within(Scope),
+    /// An operator's token with this scope, or with `admin`, which reaches all clients.
     Scope(Scope),
     /// What an agent shows; the page checks it itself, also in a trial.
     Agent,
@@ -45,10 +50,13 @@ type Page = MethodRouter<Arc<Pages>>;
 
 /// Gives all pages of operators and probes.
 fn table() -> Vec<(Route, Page)> {
-    use Action::{DownloadCancel, DownloadChange, DownloadFetch, DownloadRequest, LinkOpen, Look, TokenMake};
+    use Action::{
+        DownloadCancel, DownloadChange, DownloadFetch, DownloadRequest, LabelsSet, LinkOpen, Look,
+        OperatorRevoke, SessionEnd, SessionOpen, TokenMake,
+    };
     use Needs::{Agent, Nothing};
-    const READ: Needs = Needs::Scope(Scope::Read);
-    const DOWNLOAD: Needs = Needs::Scope(Scope::Download);
+    const READ: Needs = Needs::Within(Scope::Read);
+    const DOWNLOAD: Needs = Needs::Within(Scope::Download);
     const ADMIN: Needs = Needs::Scope(Scope::Admin);
     let row = |method, path, needs, action, summary, page: Page| {
         (Route { method, path, needs, action, summary }, page)
@@ -85,7 +93,35 @@ fn table() -> Vec<(Route, Page)> {
             "the file, once it is completed",
             get(downloads::file),
         ),
-        row(Method::POST, "/tokens", ADMIN, TokenMake, "make a token", post(tokens::make)),
+        row(
+            Method::POST,
+            "/tokens",
+            Needs::Within(Scope::Admin),
+            TokenMake,
+            "make a token",
+            post(tokens::make),
+        ),
+        row(
+            Method::PUT,
+            "/clients/{client_id}/labels",
+            ADMIN,
+            LabelsSet,
+            "give a client labels",
+            put(labels::set),
+        ),
+        row(Method::POST, "/session", Needs::Operator, SessionOpen, "log in, as a browser", post(sessions::open)),
+        row(Method::GET, "/session", Needs::Operator, Look, "who am I", get(sessions::show)),
+        row(Method::DELETE, "/session", Needs::Operator, SessionEnd, "log out", delete(sessions::close)),
+        row(Method::GET, "/sessions", ADMIN, Look, "an operator's sessions", get(sessions::list)),
+        row(Method::DELETE, "/sessions", ADMIN, SessionEnd, "end them", delete(sessions::end)),
+        row(
+            Method::POST,
+            "/operators/{name}/revoke",
+            ADMIN,
+            OperatorRevoke,
+            "refuse an operator's tokens",
+            post(operators::revoke),
+        ),
         row(Method::GET, "/health", Nothing, Look, "the process answers", get(probes::health)),
         row(
             Method::GET,

@@ -3,13 +3,17 @@
 //! Only with the feature `simulation`. It passes the same conformance suite. Deliberately absent: faults and delays;
 //! whoever simulates wraps it.
 
+mod operators;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hoist_wire::reach::Labels;
 use hoist_wire::{Attempt, ClientId, DownloadId, Instance, LinkSeq, ReasonCode, State, Timestamp};
 
+use super::operators::SessionRow;
 use super::record::{
     Along, ClientFilter, ClientRow, CloneSuspicion, DownloadFilter, Due, Idempotency, Inserted, Introduction,
     Record, UploadFate, UploadRow,
@@ -51,6 +55,10 @@ struct Tables {
     uploads: Vec<Upload>,
     idempotency: BTreeMap<(String, String), (String, DownloadId, Timestamp)>,
     settings: BTreeMap<String, String>,
+    labels: BTreeMap<ClientId, Labels>,
+    /// Oldest first.
+    sessions: Vec<SessionRow>,
+    revoked: BTreeMap<String, u64>,
 }
 
 /// The store in memory.
@@ -80,6 +88,14 @@ impl MemoryStore {
 impl Tables {
     fn upload(&mut self, upload_row: &str) -> Option<&mut Upload> {
         self.uploads.iter_mut().find(|upload| upload.row.upload_row == upload_row)
+    }
+
+    fn labels_of(&self, client: &ClientId) -> Labels {
+        self.labels.get(client).cloned().unwrap_or_default()
+    }
+
+    fn row(&self, client: &Client) -> ClientRow {
+        ClientRow { labels: self.labels_of(&client.row.client_id), ..client.row.clone() }
     }
 
     fn open_of<'a>(&'a self, client: &'a ClientId) -> impl Iterator<Item = &'a Record> {
@@ -138,6 +154,7 @@ impl Store for MemoryStore {
             host: Some(who.host.clone()),
             token_expires_at: Some(who.token_expires_at),
             suspicion,
+            labels: Labels::new(),
         };
         let instance = who.instance.clone();
         tables.clients.insert(client.clone(), Client { newest, instance, row });
@@ -199,18 +216,18 @@ impl Store for MemoryStore {
     }
 
     async fn client(&self, client: &ClientId) -> Result<Option<ClientRow>, StoreError> {
-        Ok(self.tables().clients.get(client).map(|client| client.row.clone()))
+        let tables = self.tables();
+        Ok(tables.clients.get(client).map(|client| tables.row(client)))
     }
 
     async fn clients(&self, filter: &ClientFilter, limit: u32) -> Result<Vec<ClientRow>, StoreError> {
         let tables = self.tables();
-        let prefix = filter.prefix.as_deref().unwrap_or_default();
-        let rows = tables.clients.values().map(|client| &client.row).filter(|row| {
-            row.client_id.as_str().starts_with(prefix)
+        let rows = tables.clients.values().map(|client| tables.row(client)).filter(|row| {
+            filter.reach.has(&row.client_id, &row.labels)
                 && filter.after.as_ref().is_none_or(|after| row.client_id > *after)
                 && filter.connected.is_none_or(|connected| row.connected_link.is_some() == connected)
         });
-        Ok(rows.take(size(limit)).cloned().collect())
+        Ok(rows.take(size(limit)).collect())
     }
 
     async fn insert(
@@ -248,6 +265,8 @@ impl Store for MemoryStore {
                 && filter.state.is_none_or(|state| record.life.state == state)
                 && filter.open.is_none_or(|open| record.life.state.is_final() != open)
                 && filter.before.is_none_or(|before| record.id < before)
+                && (filter.reach.is_all()
+                    || filter.reach.has(&record.client_id, &tables.labels_of(&record.client_id)))
         });
         let mut found: Vec<Record> = found.cloned().collect();
         if (filter.client_id.is_none(), filter.open) != (false, Some(true)) {

@@ -4,6 +4,7 @@
 
 #[cfg(feature = "simulation")]
 mod memory;
+mod operators;
 mod record;
 mod rows;
 mod sqlite;
@@ -15,6 +16,7 @@ use hoist_wire::{Attempt, ClientId, DownloadId, Instance, LinkSeq, Timestamp};
 
 #[cfg(feature = "simulation")]
 pub use memory::MemoryStore;
+pub use operators::{LabelStore, SessionRow, SessionStore};
 pub use record::{
     Along, ClientFilter, ClientRow, CloneSuspicion, DownloadFilter, Due, FoundFile, Idempotency, Inserted,
     Introduction, Record, UploadFate, UploadRow,
@@ -59,7 +61,7 @@ pub enum StoreError {
 
 /// What hoist keeps. Every write that returns `Ok` is on disk.
 #[async_trait]
-pub trait Store: Send + Sync + std::fmt::Debug {
+pub trait Store: LabelStore + SessionStore + Send + Sync + std::fmt::Debug {
     /// Tells whether the store answers, and takes writes again if the last one failed.
     async fn ping(&self) -> Result<(), StoreError>;
 

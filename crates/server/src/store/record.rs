@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hoist_engine::life::Life;
+use hoist_wire::reach::{Labels, Reach};
 use hoist_wire::rest::DownloadRequest;
 use hoist_wire::{Attempt, ClientId, DownloadId, Instance, LinkSeq, Timestamp};
 
@@ -143,6 +144,8 @@ pub struct ClientRow {
     pub token_expires_at: Option<Timestamp>,
     /// Two agents that both were this client, when that was last seen.
     pub suspicion: Option<CloneSuspicion>,
+    /// The labels that an admin gave it.
+    pub labels: Labels,
 }
 
 /// One agent was refused while another one had the client's link and answered.
@@ -206,6 +209,8 @@ pub struct DownloadFilter {
     pub state: Option<hoist_wire::State>,
     /// Only those that are not final (`true`), or that are (`false`).
     pub open: Option<bool>,
+    /// Only of clients within this reach.
+    pub reach: Reach,
     /// Only those older than this one.
     pub before: Option<DownloadId>,
 }
@@ -215,8 +220,8 @@ pub struct DownloadFilter {
 pub struct ClientFilter {
     /// Only those that are connected, or that are not.
     pub connected: Option<bool>,
-    /// Only those whose id begins so.
-    pub prefix: Option<String>,
+    /// Only those within this reach.
+    pub reach: Reach,
     /// Only those behind this one.
     pub after: Option<ClientId>,
 }

@@ -2,6 +2,8 @@
 
 mod clients;
 mod idempotency;
+mod lists;
+mod operators;
 mod uploads;
 
 use std::path::Path;
@@ -175,23 +177,11 @@ impl Store for SqliteStore {
     }
 
     async fn client(&self, client: &ClientId) -> Result<Option<ClientRow>, StoreError> {
-        let select = query("select * from clients where client_id = $1").bind(client.as_str());
-        self.read_one("read a client", select).await?.as_ref().map(rows::client).transpose()
+        self.client_row(client).await
     }
 
     async fn clients(&self, filter: &ClientFilter, limit: u32) -> Result<Vec<ClientRow>, StoreError> {
-        // A client id holds no character above '~', so this ends the range of a prefix.
-        let prefix = filter.prefix.clone().unwrap_or_default();
-        let select = query(
-            "select * from clients where client_id > $1 and client_id >= $2 and client_id <= $3 \
-             and ($4 is null or (connected_link is not null) = $4) order by client_id limit $5",
-        )
-        .bind(filter.after.as_ref().map_or("", ClientId::as_str))
-        .bind(&prefix)
-        .bind(format!("{prefix}~"))
-        .bind(filter.connected)
-        .bind(i64::from(limit));
-        self.read_all("list clients", select).await?.iter().map(rows::client).collect()
+        self.client_rows(filter, limit).await
     }
 
     async fn insert(
@@ -242,38 +232,7 @@ impl Store for SqliteStore {
     }
 
     async fn downloads(&self, filter: &DownloadFilter, limit: u32) -> Result<Vec<Record>, StoreError> {
-        let client = filter.client_id.as_ref().map(ClientId::as_str);
-        let before = filter.before.map_or_else(|| String::from("~"), |id| id.to_string());
-        let limit = i64::from(limit);
-        // Each shape has its own statement, so that each uses its own index.
-        let select = match (client, filter.state, filter.open) {
-            (Some(client), None, Some(true)) => query(
-                "select * from downloads where client_id = $1 and id < $2 \
-                 and is_open = 1 order by id limit $3",
-            )
-            .bind(client)
-            .bind(before)
-            .bind(limit),
-            (Some(client), state, open) => query(
-                "select * from downloads where client_id = $1 and id < $2 and ($3 is null or state = $3) \
-                 and ($4 is null or (is_open = 1) = $4) order by id desc limit $5",
-            )
-            .bind(client)
-            .bind(before)
-            .bind(name(state))
-            .bind(open)
-            .bind(limit),
-            (None, Some(state), _) => {
-                query("select * from downloads where state = $1 and id < $2 order by id desc limit $3")
-                    .bind(state.as_str())
-                    .bind(before)
-                    .bind(limit)
-            }
-            (None, None, _) => query("select * from downloads where id < $1 order by id desc limit $2")
-                .bind(before)
-                .bind(limit),
-        };
-        self.read_all("list downloads", select).await?.iter().map(rows::record).collect()
+        self.download_rows(filter, limit).await
     }
 
     async fn save(&self, record: &Record, along: &Along) -> Result<bool, StoreError> {

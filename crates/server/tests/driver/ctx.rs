@@ -158,6 +158,7 @@ impl Ctx {
                 iat,
                 jti: String::new(),
                 scopes: Vec::new(),
+            clients: None,
             };
             upgrade.on_upgrade(move |socket| Link::serve(socket, client(), claims, instance, context))
         });

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hoist_wire::claims::Claims;
+use hoist_wire::reach::{Labels, Reach};
 use hoist_wire::rest::{
     Client, ClientPage, ClientStatus, CloneRole, CloneSuspect, Download, DownloadChange, DownloadError,
     DownloadPage, DownloadRequest, Problem, Scope, TokenKind, TokenReply, TokenRequest,
@@ -332,6 +333,7 @@ pub(crate) fn client() -> Client {
         token_expires_at: Some(at(90 * 24 * 3600)),
         clone_suspected_at: None,
         clone_suspects: Vec::new(),
+        labels: Labels::new(),
     }
 }
 
@@ -351,6 +353,18 @@ pub(crate) fn cloned_client() -> Client {
     Client { clone_suspected_at: Some(at(60)), clone_suspects: vec![linked, refused], ..client() }
 }
 
+pub(crate) fn labelled_client() -> Client {
+    Client { labels: labels(), ..client() }
+}
+
+fn labels() -> Labels {
+    [("kind", "till"), ("region", "north")].map(|(name, value)| (text(name), text(value))).into()
+}
+
+fn reach() -> Reach {
+    Reach { prefix: Some(text("north-")), labels: labels() }
+}
+
 pub(crate) fn client_page() -> ClientPage {
     let never_seen = Client {
         client_id: "restaurant-2".parse().unwrap(),
@@ -363,6 +377,7 @@ pub(crate) fn client_page() -> ClientPage {
         token_expires_at: None,
         clone_suspected_at: None,
         clone_suspects: Vec::new(),
+        labels: Labels::new(),
     };
     ClientPage { clients: vec![never_seen], next: None }
 }
@@ -376,6 +391,7 @@ pub(crate) fn client_status() -> ClientStatus {
         version: Some(text("0.1.0")),
         clone_suspected_at: None,
         clone_suspects: Vec::new(),
+        labels: Labels::new(),
         current: vec![queued()],
         recent: Vec::new(),
     }
@@ -386,6 +402,7 @@ pub(crate) fn token_request() -> TokenRequest {
         kind: TokenKind::Operator,
         subject: text("ann"),
         scopes: vec![Scope::Read, Scope::Download, Scope::Admin],
+        clients: None,
         ttl_secs: Some(7_776_000),
     }
 }
@@ -395,8 +412,13 @@ pub(crate) fn token_request_client() -> TokenRequest {
         kind: TokenKind::Client,
         subject: text("restaurant-1"),
         scopes: Vec::new(),
+        clients: None,
         ttl_secs: None,
     }
+}
+
+pub(crate) fn token_request_bound() -> TokenRequest {
+    TokenRequest { clients: Some(reach()), ..token_request() }
 }
 
 pub(crate) fn token_reply() -> TokenReply {
@@ -421,6 +443,7 @@ pub(crate) fn agent_claims() -> Claims {
         iat: 1_795_521_600,
         jti: text("5f0c"),
         scopes: Vec::new(),
+        clients: None,
     }
 }
 
@@ -432,4 +455,8 @@ pub(crate) fn operator_claims() -> Claims {
         scopes: vec![Scope::Read, Scope::Download],
         ..agent_claims()
     }
+}
+
+pub(crate) fn bound_claims() -> Claims {
+    Claims { clients: Some(reach()), ..operator_claims() }
 }

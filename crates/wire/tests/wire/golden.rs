@@ -99,8 +99,10 @@ fn each_message_to_an_agent_is_pinned() {
 const REST: [&str; 20] = [
     "claims.agent",
     "claims.operator",
+    "claims.operator_bound",
     "rest.client",
     "rest.client_cloned",
+    "rest.client_labelled",
     "rest.client_page",
     "rest.client_status",
     "rest.download_change",
@@ -116,6 +118,7 @@ const REST: [&str; 20] = [
     "rest.problem",
     "rest.token_reply",
     "rest.token_request",
+    "rest.token_request_bound",
     "rest.token_request_client",
 ];
 
@@ -123,6 +126,9 @@ const REST: [&str; 20] = [
 fn what_rest_says_is_pinned() {
     check("claims.agent", &expected::agent_claims());
     check("claims.operator", &expected::operator_claims());
+    check("claims.operator_bound", &expected::bound_claims());
+    check("rest.client_labelled", &expected::labelled_client());
+    check("rest.token_request_bound", &expected::token_request_bound());
     check("rest.client", &expected::client());
     check("rest.client_cloned", &expected::cloned_client());
     check("rest.client_page", &expected::client_page());

@@ -10,7 +10,7 @@ use hoist_wire::{ClientId, ErrorCode, duration};
 use sha2::{Digest, Sha256};
 
 use crate::http::Problem;
-use crate::http::admission::Operator;
+use crate::http::operator::Operator;
 use crate::store::Idempotency;
 
 /// Longest `Idempotency-Key`, in bytes.
@@ -86,7 +86,7 @@ pub(super) fn idempotency(
     }
     let hash = Sha256::new().chain_update(client.as_str()).chain_update([0]).chain_update(body).finalize();
     let body_hash = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Some(Idempotency { operator: operator.name.clone(), key: key.to_owned(), body_hash }))
+    Ok(Some(Idempotency { operator: operator.owner_of_keys(), key: key.to_owned(), body_hash }))
 }
 
 #[cfg(test)]
