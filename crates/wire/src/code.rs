@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A stable name for a failure. Codes are only ever added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     // What an agent refuses.

@@ -23,6 +23,8 @@ pub mod to_server;
 
 mod batch;
 mod decode;
+#[cfg(feature = "schema")]
+mod schema;
 
 pub use batch::Batch;
 pub use checksum::{ChecksumKind, Crc64, Md5, PartSums};

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::Uri;
 use hoist_wire::rest::{Client, ClientPage, ClientStatus, CloneRole, CloneSuspect};
 use hoist_wire::{ClientId, ErrorCode, Instance};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::doors::{self, InPath};
@@ -16,12 +17,18 @@ const MAX_CURRENT: u32 = 100;
 /// Most ended downloads that a status shows.
 const MAX_RECENT: u32 = 10;
 
-#[derive(Debug, Deserialize)]
+/// What a list may be asked for.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ListQuery {
+pub(super) struct ListQuery {
+    /// Only those that have a link now, or only those that have none.
     connected: Option<bool>,
+    /// Only those whose id begins so.
     prefix: Option<String>,
+    /// Most that the page has; 100 where absent.
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
+    /// Where the page begins: `next` of the page before.
     cursor: Option<ClientId>,
 }
 

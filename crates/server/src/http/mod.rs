@@ -5,6 +5,7 @@ mod agents;
 mod clients;
 mod doors;
 mod downloads;
+mod openapi;
 mod patience;
 mod peer;
 mod probes;
@@ -31,6 +32,7 @@ use crate::links::LinkContext;
 use crate::store::Store;
 use crate::tokens::Tokens;
 
+pub use openapi::document;
 pub use peer::Peer;
 pub use probes::Readiness;
 pub use problem::Problem;

@@ -12,7 +12,7 @@ use hoist_wire::LINK_PATH;
 use hoist_wire::rest::Scope;
 
 use super::admission::{Gate, admit};
-use super::{Pages, agents, clients, downloads, probes, tokens};
+use super::{Pages, agents, clients, downloads, openapi, probes, tokens};
 use crate::audit::Action;
 
 /// What a caller must show.
@@ -95,6 +95,7 @@ fn table() -> Vec<(Route, Page)> {
             "the server can do its work, or why not",
             get(probes::ready),
         ),
+        row(Method::GET, "/openapi.json", Nothing, Look, "all of this, for programs", get(openapi::show)),
         row(Method::GET, "/", Nothing, Look, "this list", get(probes::index)),
         row(Method::GET, LINK_PATH, Agent, LinkOpen, "agents", get(agents::connect)),
     ]

@@ -1,0 +1,113 @@
+//! What only each page knows of itself: what it takes, what it answers, and how it can fail.
+
+use hoist_wire::rest::{
+    ClientPage, ClientStatus, Download, DownloadChange, DownloadPage, DownloadRequest, TokenReply,
+    TokenRequest,
+};
+use hoist_wire::{ErrorCode, LINK_PATH, PROTOCOL};
+use serde_json::json;
+
+use super::super::routes::Route;
+use super::super::{clients, downloads, probes};
+use super::operation::Operation;
+use super::schemas::Schemas;
+
+use ErrorCode::{
+    AlreadyFinal, BucketUnavailable, ConnectsTooOften, IdempotencyMismatch, InvalidPath, InvalidRequest,
+    LinkTaken, NotCompleted, NotReady, QueueFull, StoreUnavailable, TooLate, UnknownClient,
+};
+
+/// The pages that take the id of a download.
+const OF_A_DOWNLOAD: &[&str] = &["showDownload", "changeDownload", "fetchFile", "cancelDownload"];
+
+/// Describes a page; gives it back as it was where nobody has written down what it does.
+pub(super) fn describe(
+    route: &Route,
+    page: Operation,
+    schemas: &mut Schemas,
+) -> Result<Operation, Operation> {
+    let page = match (route.method.as_str(), route.path) {
+        ("POST", "/trigger-download/{client_id}") => ask_for(page, schemas),
+        ("GET", "/status/{client_id}") => page
+            .named("showClient")
+            .answers::<ClientStatus>(200, "the client, and its downloads", schemas)
+            .fails(&[UnknownClient, StoreUnavailable]),
+        ("GET", "/clients") => page
+            .named("listClients")
+            .asks::<clients::ListQuery>(schemas)
+            .answers::<ClientPage>(200, "clients by id; `next` is the `cursor` of the page after", schemas)
+            .fails(&[StoreUnavailable]),
+        ("GET", "/downloads") => page
+            .named("listDownloads")
+            .asks::<downloads::ListQuery>(schemas)
+            .answers::<DownloadPage>(
+                200,
+                "downloads, newest first; `next` is the `cursor` of the page after",
+                schemas,
+            )
+            .fails(&[StoreUnavailable]),
+        ("GET", "/downloads/{id}") => page
+            .named("showDownload")
+            .answers::<Download>(200, "the download", schemas)
+            .fails(&[StoreUnavailable]),
+        ("PATCH", "/downloads/{id}") => page
+            .named("changeDownload")
+            .takes::<DownloadChange>(true, schemas)
+            .answers::<Download>(200, "the download as it is now", schemas)
+            .fails(&[AlreadyFinal, StoreUnavailable]),
+        ("DELETE", "/downloads/{id}") => page
+            .named("cancelDownload")
+            .answers::<Download>(200, "it is cancelled, now or before", schemas)
+            .fails(&[AlreadyFinal, TooLate, StoreUnavailable]),
+        ("GET", "/downloads/{id}/file") => page
+            .named("fetchFile")
+            .answers_bare(307, "the object is there")
+            .with(307, "Location", "a presigned GET; send no token there")
+            .fails(&[NotCompleted, BucketUnavailable, StoreUnavailable]),
+        ("POST", "/tokens") => page
+            .named("makeToken")
+            .takes::<TokenRequest>(true, schemas)
+            .answers::<TokenReply>(201, "the token, which is shown this once", schemas)
+            .fails(&[ErrorCode::InvalidClientId]),
+        ("GET", "/health") => {
+            page.named("health").answers::<probes::Health>(200, "the process answers", schemas)
+        }
+        ("GET", "/ready") => page
+            .named("ready")
+            .answers::<probes::Ready>(200, "the server can do its work", schemas)
+            .answers::<probes::Ready>(
+                503,
+                "it cannot, and why; `not_ready` when it was too busy to say",
+                schemas,
+            ),
+        ("GET", "/openapi.json") => page
+            .named("openapi")
+            .answers_as(200, "this document", "application/json", &json!({ "type": "object" }))
+            .with(200, "ETag", "names this version of it")
+            .answers_bare(304, "it is as `If-None-Match` says"),
+        ("GET", "/") => {
+            page.named("index").answers_as(200, "the pages", "text/plain", &json!({ "type": "string" }))
+        }
+        ("GET", LINK_PATH) => page
+            .named("connect")
+            .answers_bare(101, &format!("a link: a WebSocket that speaks `{PROTOCOL}` (docs/protocol.md)"))
+            .fails(&[InvalidRequest, NotReady, ConnectsTooOften, LinkTaken, StoreUnavailable]),
+        _ => return Err(page),
+    };
+    Ok(page)
+}
+
+fn ask_for(page: Operation, schemas: &mut Schemas) -> Operation {
+    let key = json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$" });
+    page.named("requestDownload")
+        .header(
+            "Idempotency-Key",
+            "repeated within 24 hours, with the same request, it gives the same download",
+            &key,
+        )
+        .takes::<DownloadRequest>(false, schemas)
+        .answers::<Download>(202, "the request is on disk, whatever becomes of the server", schemas)
+        .with(202, "Location", "the download's page")
+        .leads_to(202, OF_A_DOWNLOAD, "id", "$response.body#/id")
+        .fails(&[UnknownClient, InvalidPath, IdempotencyMismatch, QueueFull, StoreUnavailable])
+}
