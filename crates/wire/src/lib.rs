@@ -25,6 +25,7 @@ mod batch;
 mod decode;
 #[cfg(feature = "schema")]
 mod schema;
+mod whole;
 
 pub use batch::Batch;
 pub use checksum::{ChecksumKind, Crc64, Md5, PartSums};

@@ -24,14 +24,14 @@ pub struct DownloadRequest {
     #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = {"pattern": "^(?!hoist-)[a-z0-9-]+$"})))]
     pub metadata: BTreeMap<String, String>,
     /// Seconds that it may wait for its first stored part; from each stored part on it has at least 14 days.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::whole::optional", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_TTL_SECS)))]
     pub ttl_secs: Option<u64>,
     /// What to do when the file changes while it is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_change: Option<OnChange>,
     /// Most bytes a second, at least 1024; as fast as the site allows where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::whole::optional", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = MIN_RATE_BYTES_PER_SEC, max = i64::MAX)))]
     pub max_rate_bytes_per_sec: Option<u64>,
     /// Takes the request for a client that was never seen.
@@ -46,7 +46,7 @@ pub struct DownloadRequest {
 #[cfg_attr(feature = "schema", schemars(extend("required" = ["max_rate_bytes_per_sec"])))]
 pub struct DownloadChange {
     /// Most bytes a second, at least 1024; null for as fast as the site allows. It must be there.
-    #[serde(deserialize_with = "Option::deserialize")]
+    #[serde(deserialize_with = "crate::whole::optional")]
     #[cfg_attr(feature = "schema", schemars(range(min = MIN_RATE_BYTES_PER_SEC, max = i64::MAX)))]
     pub max_rate_bytes_per_sec: Option<u64>,
 }
@@ -237,7 +237,7 @@ pub struct TokenRequest {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<Scope>,
     /// Seconds until it ends; the server's default where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::whole::optional", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10 * MAX_TTL_SECS)))]
     pub ttl_secs: Option<u64>,
 }

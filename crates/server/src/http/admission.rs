@@ -14,7 +14,7 @@ use hoist_wire::ErrorCode;
 use hoist_wire::rest::Scope;
 
 use super::peer::Peer;
-use super::problem::Refused;
+use super::problem::{Challenge, Refused};
 use super::routes::{Needs, Route};
 use super::{Pages, Problem};
 use crate::audit::{Action, Deed, Detail};
@@ -88,15 +88,17 @@ impl Gate {
     }
 
     fn bearer_with(&self, scope: Scope, headers: &HeaderMap) -> Result<Operator, Box<Refusal>> {
-        let refuse = |detail: String| {
-            Box::new(Refusal { who: None, problem: Problem::new(ErrorCode::Unauthorized, detail) })
+        let refuse = |detail: String, challenge| {
+            let problem = Problem::new(ErrorCode::Unauthorized, detail).challenge(challenge);
+            Box::new(Refusal { who: None, problem })
         };
         let token = bearer(headers).ok_or_else(|| {
-            refuse(String::from(
-                "no operator token: send `Authorization: Bearer TOKEN`; make one with `hoist token operator`",
-            ))
+            let detail =
+                "no operator token: send `Authorization: Bearer TOKEN`; make one with `hoist token operator`";
+            refuse(String::from(detail), Challenge::Token)
         })?;
-        let claims = self.pages.tokens.operator(token).map_err(|error| refuse(error.to_string()))?;
+        let claims = self.pages.tokens.operator(token);
+        let claims = claims.map_err(|error| refuse(error.to_string(), Challenge::ValidToken))?;
         if claims.scopes.contains(&scope) || claims.scopes.contains(&Scope::Admin) {
             return Ok(Operator { name: claims.sub });
         }
@@ -107,7 +109,7 @@ impl Gate {
         };
         let detail =
             format!("the token of {:?} does not allow this: it lacks the scope {needed}", claims.sub);
-        let problem = Problem::new(ErrorCode::Forbidden, detail);
+        let problem = Problem::new(ErrorCode::Forbidden, detail).challenge(Challenge::Scope(needed));
         Err(Box::new(Refusal { who: Some(claims.sub), problem }))
     }
 

@@ -11,6 +11,7 @@ use hoist_wire::limits::{MAX_FRAME_TO_AGENT, MAX_FRAME_TO_SERVER};
 use hoist_wire::{ClientId, ErrorCode, INSTANCE_HEADER, IdError, Instance, PROTOCOL};
 
 use super::admission::{Recognised, bearer};
+use super::problem::Challenge;
 use super::{Problem, State};
 use crate::links::{Link, Refusal};
 
@@ -35,7 +36,7 @@ pub(super) async fn connect(
     })?;
     let (client_id, claims) = pages.tokens.agent(token).map_err(|error| {
         tracing::info!(%error, "an agent's token was refused");
-        refuse(error.to_string())
+        refuse(error.to_string()).challenge(Challenge::ValidToken)
     })?;
     let answer = open(&pages, &client_id, claims, &headers, upgrade).await;
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
