@@ -96,10 +96,7 @@ const INFO: &str = "Brings files up, on demand, from machines behind NAT, straig
 
 /// Describes a page: what the table says, and what the page says.
 fn operation_of(route: &Route, schemas: &mut Schemas) -> Operation {
-    let operation = Operation::new(route);
-    match pages::describe(route, operation, schemas) {
-        Ok(described) | Err(described) => described,
-    }
+    pages::describe(route, schemas).unwrap_or_else(|| Operation::new(route))
 }
 
 #[cfg(test)]

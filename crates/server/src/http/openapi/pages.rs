@@ -20,12 +20,9 @@ use ErrorCode::{
 /// The pages that take the id of a download.
 const OF_A_DOWNLOAD: &[&str] = &["showDownload", "changeDownload", "fetchFile", "cancelDownload"];
 
-/// Describes a page; gives it back as it was where nobody has written down what it does.
-pub(super) fn describe(
-    route: &Route,
-    page: Operation,
-    schemas: &mut Schemas,
-) -> Result<Operation, Operation> {
+/// Describes a page; none where nobody has written down what it does.
+pub(super) fn describe(route: &Route, schemas: &mut Schemas) -> Option<Operation> {
+    let page = Operation::new(route);
     let page = match (route.method.as_str(), route.path) {
         ("POST", "/trigger-download/{client_id}") => ask_for(page, schemas),
         ("GET", "/status/{client_id}") => page
@@ -92,9 +89,9 @@ pub(super) fn describe(
             .named("connect")
             .answers_bare(101, &format!("a link: a WebSocket that speaks `{PROTOCOL}` (docs/protocol.md)"))
             .fails(&[InvalidRequest, NotReady, ConnectsTooOften, LinkTaken, StoreUnavailable]),
-        _ => return Err(page),
+        _ => return None,
     };
-    Ok(page)
+    Some(page)
 }
 
 fn ask_for(page: Operation, schemas: &mut Schemas) -> Operation {

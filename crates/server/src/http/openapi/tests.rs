@@ -24,8 +24,12 @@ fn the_copy_in_the_docs_is_what_the_server_says() {
 fn every_page_of_the_table_is_described() {
     let mut schemas = Schemas::default();
     for route in routes() {
-        let described = pages::describe(&route, Operation::new(&route), &mut schemas);
-        assert!(described.is_ok(), "openapi/pages.rs lacks {} {}", route.method, route.path);
+        assert!(
+            pages::describe(&route, &mut schemas).is_some(),
+            "openapi/pages.rs lacks {} {}",
+            route.method,
+            route.path
+        );
     }
 }
 
