@@ -3,12 +3,15 @@
 mod admission;
 mod agents;
 mod clients;
+mod credentials;
 mod doors;
 mod downloads;
+mod enrolment;
 mod patience;
 mod peer;
 mod probes;
 mod problem;
+mod revocation;
 mod routes;
 mod tokens;
 mod trial;
@@ -28,6 +31,7 @@ use crate::bucket::Bucket;
 use crate::clock::World;
 use crate::downloads::Downloads;
 use crate::links::LinkContext;
+use crate::proofs::Proofs;
 use crate::store::Store;
 use crate::tokens::Tokens;
 
@@ -49,6 +53,8 @@ pub struct Pages {
     pub bucket: Arc<dyn Bucket>,
     /// Who is who.
     pub tokens: Arc<Tokens>,
+    /// Checks what agents sign with their own keys.
+    pub proofs: Proofs,
     /// What was done, and by whom.
     pub audit: Audit,
     /// Time and chance.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use hoist_wire::{ErrorCode, rest};
+use hoist_wire::identity::TIME_HEADER;
+use hoist_wire::{ErrorCode, Timestamp, rest};
 
 use crate::links::chain;
 use crate::store::StoreError;
@@ -15,6 +16,7 @@ pub struct Problem {
     code: ErrorCode,
     detail: String,
     retry_after: Option<Duration>,
+    server_time: Option<Timestamp>,
 }
 
 /// When to come back, where nothing better is known.
@@ -27,13 +29,19 @@ pub(super) struct Refused(pub(super) ErrorCode);
 impl Problem {
     /// Makes one.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after: None }
+        Self { code, detail: detail.into(), retry_after: None, server_time: None }
     }
 
     /// Tells the caller when it may come back.
     #[must_use]
     pub fn retry_after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
+    }
+
+    /// Tells the caller this server's time.
+    #[must_use]
+    pub fn server_time(self, now: Timestamp) -> Self {
+        Self { server_time: Some(now), ..self }
     }
 }
 
@@ -64,6 +72,9 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(now) = self.server_time {
+            headers.insert(TIME_HEADER, HeaderValue::from(now.0));
         }
         let soon = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(SOON);
         if let Some(wait) = self.retry_after.or(soon) {
