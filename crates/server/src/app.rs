@@ -24,7 +24,9 @@ use crate::clock::{RealWorld, World, chance, random_id};
 use crate::config::Config;
 use crate::downloads::{Downloads, Shop, sweep};
 use crate::http::{Pages, Readiness, router};
-use crate::links::{LinkContext, Links, chain, comeback};
+use crate::links::{LinkContext, Links, chain, comeback, watch_revocations};
+use crate::nonces::Nonces;
+use crate::proofs::Proofs;
 use crate::serve::serve;
 use crate::store::{SqliteStore, Store, StoreError};
 use crate::tokens::Tokens;
@@ -138,20 +140,23 @@ impl App {
         };
         let downloads = Downloads::new(shop, stop.clone());
         let tokens = Arc::new(Tokens::new(&config.jwt_secrets, Arc::clone(&world)));
-        let link = LinkContext {
+        let server_id = store.server_id(&random_id(&*world)).await?;
+        let nonces = Nonces::new(&config.jwt_secrets, Arc::clone(&world));
+        let link = Arc::new(LinkContext {
             links: Arc::clone(&links),
             downloads: Arc::clone(&downloads),
             store: Arc::clone(&store),
             tokens: Arc::clone(&tokens),
             token_ttl: config.client_token_ttl,
             world: Arc::clone(&world),
-        };
+        });
         let pages = Arc::new(Pages {
-            link: Arc::new(link),
+            link: Arc::clone(&link),
             downloads: Arc::clone(&downloads),
             store,
             bucket,
             tokens,
+            proofs: Proofs::new(server_id, nonces, Arc::clone(&world)),
             audit: Audit,
             world: Arc::clone(&world),
             readiness: readiness.clone(),
@@ -163,6 +168,7 @@ impl App {
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, router(pages), stop.clone()));
         tasks.spawn(sweep(Arc::clone(&downloads)));
+        tasks.spawn(watch_revocations(link, stop.clone()));
         tasks.spawn(census.take(stop.clone()));
         if let Some(probing) = probing {
             tasks.spawn(probing.until_answered(
@@ -185,7 +191,7 @@ impl App {
         loop {
             match self.tasks.join_next().await {
                 // The probe and the census end when the bucket has answered.
-                Some(Ok(())) if self.tasks.len() >= 2 => {}
+                Some(Ok(())) if self.tasks.len() >= 3 => {}
                 Some(Ok(())) | None => return String::from("a part of the server ended by itself"),
                 Some(Err(panic)) => return format!("a part of the server failed: {panic}"),
             }

@@ -12,6 +12,8 @@ pub mod config;
 pub mod downloads;
 pub mod http;
 pub mod links;
+pub mod nonces;
+pub mod proofs;
 mod serve;
 pub mod store;
 pub mod tokens;

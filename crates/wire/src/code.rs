@@ -82,6 +82,10 @@ pub enum ErrorCode {
     BodyTooLarge,
     /// The token is missing or not valid.
     Unauthorized,
+    /// The agent's proof is right, and its clock is not.
+    ClockSkew,
+    /// The agent's proof was made with a nonce that has ended, or has been used.
+    StaleNonce,
     /// The token is valid, and does not allow this.
     Forbidden,
     /// A cross-site request to a server in trial mode.
@@ -132,7 +136,7 @@ impl ErrorCode {
     pub fn status(self) -> u16 {
         match self {
             Self::InvalidRequest | Self::InvalidClientId | Self::InvalidPath => 400,
-            Self::Unauthorized => 401,
+            Self::Unauthorized | Self::ClockSkew | Self::StaleNonce => 401,
             Self::Forbidden | Self::CrossSite => 403,
             Self::UnknownClient | Self::UnknownDownload | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,

@@ -11,6 +11,7 @@ pub mod checksum;
 pub mod claims;
 pub mod code;
 pub mod duration;
+pub mod identity;
 pub mod ids;
 pub mod limits;
 pub mod rest;

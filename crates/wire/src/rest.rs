@@ -154,12 +154,38 @@ pub struct Client {
     pub host: Option<String>,
     /// When its token ends.
     pub token_expires_at: Option<Timestamp>,
+    /// How it shows who it is; absent for one that was never here, and for one that was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityKind>,
+    /// Names the secret that its last token was signed with; absent for a client with a key of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_kid: Option<String>,
+    /// Whether that secret is an old one, of `JWT_SECRET_PREVIOUS` or dropped; absent where it is not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub token_secret_is_old: bool,
+    /// Since when it has its own key; absent for one that has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrolled_at: Option<Timestamp>,
+    /// When it was last revoked: it takes a newer token, or a new enrolment, to come back; absent where it never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Timestamp>,
     /// When another agent last tried to be this client while this one's link lived; absent where that never happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clone_suspected_at: Option<Timestamp>,
     /// The two agents of that moment: the one that had the link, and the one that was refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clone_suspects: Vec<CloneSuspect>,
+}
+
+/// How a client shows who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum IdentityKind {
+    /// By its own key.
+    Key,
+    /// By a token that the server signed.
+    Token,
 }
 
 /// One of two agents that both say that they are the same client. Nothing of this is a secret.
@@ -211,6 +237,18 @@ pub struct ClientStatus {
     pub last_seen: Option<Timestamp>,
     /// The agent's version.
     pub version: Option<String>,
+    /// How it shows who it is; absent for one that was never here, and for one that was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityKind>,
+    /// Names the secret that its last token was signed with; absent for a client with a key of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_kid: Option<String>,
+    /// Whether that secret is an old one, of `JWT_SECRET_PREVIOUS` or dropped; absent where it is not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub token_secret_is_old: bool,
+    /// When it was last revoked; absent where it never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Timestamp>,
     /// When another agent last tried to be this client while this one's link lived; absent where that never happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clone_suspected_at: Option<Timestamp>,
@@ -251,6 +289,8 @@ pub enum TokenKind {
     Client,
     /// An operator.
     Operator,
+    /// An agent, once: it enrols a key of its own with it.
+    Enrolment,
 }
 
 /// What an operator may do. Each is separate; `admin` implies the others.

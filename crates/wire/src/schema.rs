@@ -45,7 +45,7 @@ text!(Sealed, { "description": "A secret: it is shown once, and must reach no lo
 pub(crate) fn token_request(schema: &mut Schema) {
     let kinds = serde_json::json!([
         {
-            "properties": { "kind": { "const": "client" }, "subject": { "$ref": "#/components/schemas/ClientId" } },
+            "properties": { "kind": { "enum": ["client", "enrolment"] }, "subject": { "$ref": "#/components/schemas/ClientId" } },
         },
         {
             "properties": {

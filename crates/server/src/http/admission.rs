@@ -78,7 +78,7 @@ impl Gate {
     /// Recognises an operator; none where the page asks for none.
     fn operator(&self, headers: &HeaderMap) -> Result<Option<Operator>, Box<Refusal>> {
         match self.route.needs {
-            Needs::Nothing | Needs::Agent => Ok(None),
+            Needs::Nothing | Needs::Agent | Needs::OneTimeToken => Ok(None),
             // A trial on loopback asks for no token.
             Needs::Scope(_) if self.pages.trial_port.is_some() => {
                 Ok(Some(Operator { name: String::from("trial") }))

@@ -1,4 +1,4 @@
-//! The door for agents: `GET /ws/connect`. Who it is comes from the token alone.
+//! The door for agents: `GET /ws/connect`. Who it is comes from what it shows alone.
 
 use std::sync::Arc;
 
@@ -6,14 +6,13 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use hoist_wire::claims::Claims;
 use hoist_wire::limits::{MAX_FRAME_TO_AGENT, MAX_FRAME_TO_SERVER};
 use hoist_wire::{ClientId, ErrorCode, INSTANCE_HEADER, IdError, Instance, PROTOCOL};
 
 use super::admission::{Recognised, bearer};
-use super::problem::Challenge;
+use super::credentials::recognise;
 use super::{Problem, State};
-use crate::links::{Link, Refusal};
+use crate::links::{Link, Pass, Refusal};
 
 /// Bytes read at once from a link: frames are short, and there are many links.
 const READ_BUFFER_BYTES: usize = 2 * 1024;
@@ -30,15 +29,10 @@ pub(super) async fn connect(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let refuse = |detail: String| Problem::new(ErrorCode::Unauthorized, detail);
-    let token = bearer(&headers).ok_or_else(|| {
-        refuse(String::from("no token: an agent sends `Authorization: Bearer CLIENT_TOKEN`"))
-    })?;
-    let (client_id, claims) = pages.tokens.agent(token).map_err(|error| {
-        tracing::info!(%error, "an agent's token was refused");
-        refuse(error.to_string()).challenge(Challenge::ValidToken)
-    })?;
-    let answer = open(&pages, &client_id, claims, &headers, upgrade).await;
+    let none = "no token: an agent sends `Authorization: Bearer CLIENT_TOKEN`, or a proof by its own key";
+    let token = bearer(&headers).ok_or_else(|| Problem::new(ErrorCode::Unauthorized, none))?;
+    let (client_id, pass) = recognise(&pages, token).await?;
+    let answer = open(&pages, &client_id, pass, &headers, upgrade).await;
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     response.extensions_mut().insert(Recognised(client_id.to_string()));
     Ok(response)
@@ -48,7 +42,7 @@ pub(super) async fn connect(
 async fn open(
     pages: &State,
     client_id: &ClientId,
-    claims: Claims,
+    pass: Pass,
     headers: &HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
@@ -75,7 +69,7 @@ async fn open(
     // Who had to wait may have waited too long.
     still_open(pages)?;
     let (client_id, context) = (client_id.clone(), Arc::clone(&pages.link));
-    Ok(upgrade.on_upgrade(move |socket| Link::serve(socket, client_id, claims, instance, context)))
+    Ok(upgrade.on_upgrade(move |socket| Link::serve(socket, client_id, pass, instance, context)))
 }
 
 fn still_open(pages: &State) -> Result<(), Problem> {

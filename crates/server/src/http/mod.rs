@@ -3,13 +3,16 @@
 mod admission;
 mod agents;
 mod clients;
+mod credentials;
 mod doors;
 mod downloads;
+mod enrolment;
 mod openapi;
 mod patience;
 mod peer;
 mod probes;
 mod problem;
+mod revocation;
 mod routes;
 mod tokens;
 mod trial;
@@ -29,6 +32,7 @@ use crate::bucket::Bucket;
 use crate::clock::World;
 use crate::downloads::Downloads;
 use crate::links::LinkContext;
+use crate::proofs::Proofs;
 use crate::store::Store;
 use crate::tokens::Tokens;
 
@@ -51,6 +55,8 @@ pub struct Pages {
     pub bucket: Arc<dyn Bucket>,
     /// Who is who.
     pub tokens: Arc<Tokens>,
+    /// Checks what agents sign with their own keys.
+    pub proofs: Proofs,
     /// What was done, and by whom.
     pub audit: Audit,
     /// Time and chance.

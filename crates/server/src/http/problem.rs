@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use hoist_wire::{ErrorCode, rest};
+use hoist_wire::identity::TIME_HEADER;
+use hoist_wire::{ErrorCode, Timestamp, rest};
 
 use crate::links::chain;
 use crate::store::StoreError;
@@ -16,6 +17,7 @@ pub struct Problem {
     detail: String,
     retry_after: Option<Duration>,
     challenge: Challenge,
+    server_time: Option<Timestamp>,
 }
 
 /// What a caller is told of its token, in `WWW-Authenticate` (RFC 6750, 3).
@@ -39,7 +41,13 @@ pub(super) struct Refused(pub(super) ErrorCode);
 impl Problem {
     /// Makes one.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after: None, challenge: Challenge::Token }
+        Self {
+            code,
+            detail: detail.into(),
+            retry_after: None,
+            challenge: Challenge::Token,
+            server_time: None,
+        }
     }
 
     /// Tells the caller when it may come back.
@@ -52,6 +60,12 @@ impl Problem {
     #[must_use]
     pub(super) fn challenge(self, challenge: Challenge) -> Self {
         Self { challenge, ..self }
+    }
+
+    /// Tells the caller this server's time.
+    #[must_use]
+    pub fn server_time(self, now: Timestamp) -> Self {
+        Self { server_time: Some(now), ..self }
     }
 }
 
@@ -95,6 +109,9 @@ impl IntoResponse for Problem {
                     headers.insert(header::WWW_AUTHENTICATE, value);
                 }
             }
+        }
+        if let Some(now) = self.server_time {
+            headers.insert(TIME_HEADER, HeaderValue::from(now.0));
         }
         let soon = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(SOON);
         if let Some(wait) = self.retry_after.or(soon) {

@@ -8,7 +8,7 @@ use hoist_wire::{ClientId, DownloadId, ErrorCode};
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
-use super::super::routes::{Needs, Route};
+use super::super::routes::{Needs, OF_AGENTS, Route};
 use super::schemas::Schemas;
 
 /// The content type of errors.
@@ -33,7 +33,10 @@ impl Operation {
         use ErrorCode::{BodyTooLarge, CrossSite, Forbidden, NotReady, Unauthorized};
         let mut codes = BTreeSet::new();
         match route.needs {
+            // Agents come through proxies, also to a trial, and their pages stand apart.
             Needs::Agent => codes.extend([Unauthorized]),
+            Needs::OneTimeToken => codes.extend([Unauthorized, BodyTooLarge, NotReady]),
+            Needs::Nothing if route.path.starts_with(OF_AGENTS) => {}
             Needs::Nothing => codes.extend([CrossSite, BodyTooLarge, NotReady]),
             Needs::Scope(_) => codes.extend([CrossSite, BodyTooLarge, NotReady, Unauthorized, Forbidden]),
         }
@@ -196,7 +199,7 @@ fn told_header(about: &str, required: bool) -> Value {
 
 fn security(needs: Needs) -> Value {
     match needs {
-        Needs::Nothing => json!([]),
+        Needs::Nothing | Needs::OneTimeToken => json!([]),
         Needs::Agent => json!([{ "agent": [] }]),
         Needs::Scope(scope) => json!([{ "operator": [name_of(scope)] }]),
     }

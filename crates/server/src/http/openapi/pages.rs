@@ -1,7 +1,8 @@
 //! What only each page knows of itself: what it takes, what it answers, and how it can fail.
 
+use hoist_wire::identity::{ENROLL_PATH, EnrollReply, EnrollRequest, NONCE_PATH, NonceReply};
 use hoist_wire::rest::{
-    ClientPage, ClientStatus, Download, DownloadChange, DownloadPage, DownloadRequest, TokenReply,
+    Client, ClientPage, ClientStatus, Download, DownloadChange, DownloadPage, DownloadRequest, TokenReply,
     TokenRequest,
 };
 use hoist_wire::{ErrorCode, LINK_PATH, PROTOCOL};
@@ -13,8 +14,9 @@ use super::operation::Operation;
 use super::schemas::Schemas;
 
 use ErrorCode::{
-    AlreadyFinal, BucketUnavailable, ConnectsTooOften, IdempotencyMismatch, InvalidPath, InvalidRequest,
-    LinkTaken, NotCompleted, NotReady, QueueFull, StoreUnavailable, TooLate, UnknownClient,
+    AlreadyFinal, BucketUnavailable, ClockSkew, ConnectsTooOften, IdempotencyMismatch, InvalidPath,
+    InvalidRequest, LinkTaken, NotCompleted, NotReady, QueueFull, StaleNonce, StoreUnavailable, TooLate,
+    UnknownClient,
 };
 
 /// The pages that take the id of a download.
@@ -33,6 +35,10 @@ pub(super) fn describe(route: &Route, schemas: &mut Schemas) -> Option<Operation
             .named("listClients")
             .asks::<clients::ListQuery>(schemas)
             .answers::<ClientPage>(200, "clients by id; `next` is the `cursor` of the page after", schemas)
+            .fails(&[StoreUnavailable]),
+        ("POST", "/clients/{client_id}/revoke") => page
+            .named("revokeClient")
+            .answers::<Client>(200, "it gets in no more, until it has a new token or enrols again", schemas)
             .fails(&[StoreUnavailable]),
         ("GET", "/downloads") => page
             .named("listDownloads")
@@ -65,7 +71,7 @@ pub(super) fn describe(route: &Route, schemas: &mut Schemas) -> Option<Operation
             .named("makeToken")
             .takes::<TokenRequest>(true, schemas)
             .answers::<TokenReply>(201, "the token, which is shown this once", schemas)
-            .fails(&[ErrorCode::InvalidClientId]),
+            .fails(&[ErrorCode::InvalidClientId, StoreUnavailable]),
         ("GET", "/health") => {
             page.named("health").answers::<probes::Health>(200, "the process answers", schemas)
         }
@@ -88,7 +94,23 @@ pub(super) fn describe(route: &Route, schemas: &mut Schemas) -> Option<Operation
         ("GET", LINK_PATH) => page
             .named("connect")
             .answers_bare(101, &format!("a link: a WebSocket that speaks `{PROTOCOL}` (docs/protocol.md)"))
-            .fails(&[InvalidRequest, NotReady, ConnectsTooOften, LinkTaken, StoreUnavailable]),
+            .fails(&[
+                InvalidRequest,
+                ClockSkew,
+                StaleNonce,
+                NotReady,
+                ConnectsTooOften,
+                LinkTaken,
+                StoreUnavailable,
+            ]),
+        ("GET", NONCE_PATH) => {
+            page.named("nonce").answers::<NonceReply>(200, "what an agent's next proof carries", schemas)
+        }
+        ("POST", ENROLL_PATH) => page
+            .named("enroll")
+            .takes::<EnrollRequest>(true, schemas)
+            .answers::<EnrollReply>(200, "the client has this key, and no other", schemas)
+            .fails(&[BucketUnavailable, StoreUnavailable]),
         _ => return None,
     };
     Some(page)
