@@ -30,6 +30,7 @@ pub(crate) fn test(shell: &Shell) -> Result<()> {
         )
     })?;
     let local_stack = shell.step("S3 servers", || installs::s3_servers(shell))?;
+    shell.step("schemathesis", || installs::schemathesis(shell))?;
     lints(shell)?;
     shell.step("build of the programs", || shell.run(shell.cargo(&["build", "--bins"]).args(PROGRAMS)))?;
     let result = shell.step("tests", || {

@@ -29,6 +29,10 @@ pub enum Action {
     SessionEnd,
     /// Refused all tokens of an operator from now on.
     OperatorRevoke,
+    /// Enrolled a key, as an agent.
+    ClientEnroll,
+    /// Revoked a client.
+    ClientRevoke,
     /// Opened a link, as an agent. Noted only when it is refused.
     LinkOpen,
 }
@@ -47,6 +51,8 @@ impl Action {
             Self::SessionOpen => "session.open",
             Self::SessionEnd => "session.end",
             Self::OperatorRevoke => "operator.revoke",
+            Self::ClientEnroll => "client.enroll",
+            Self::ClientRevoke => "client.revoke",
             Self::LinkOpen => "link.open",
         }
     }

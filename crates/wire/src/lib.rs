@@ -11,6 +11,7 @@ pub mod checksum;
 pub mod claims;
 pub mod code;
 pub mod duration;
+pub mod identity;
 pub mod ids;
 pub mod limits;
 pub mod operators;
@@ -25,6 +26,9 @@ pub mod to_server;
 
 mod batch;
 mod decode;
+#[cfg(feature = "schema")]
+mod schema;
+mod whole;
 
 pub use batch::Batch;
 pub use checksum::{ChecksumKind, Crc64, Md5, PartSums};

@@ -11,6 +11,7 @@ pub const CSRF_HEADER: &str = "hoist-csrf";
 
 /// Who asks: the answer of `POST /session` and `GET /session`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WhoAmI {
     /// The operator's name.
     pub operator: String,
@@ -29,6 +30,7 @@ pub struct WhoAmI {
 
 /// A session, as an admin sees it. What its cookie says is in no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Session {
     /// Whose.
     pub operator: String,
@@ -49,6 +51,7 @@ pub struct Session {
 
 /// The answer of `GET /sessions`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SessionList {
     /// Oldest first.
     pub sessions: Vec<Session>,
@@ -56,6 +59,7 @@ pub struct SessionList {
 
 /// The answer of `DELETE /sessions` and `POST /operators/{name}/revoke`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ended {
     /// Whose.
     pub operator: String,
@@ -68,6 +72,7 @@ pub struct Ended {
 
 /// The answer of `PUT /clients/{client_id}/labels`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClientLabels {
     /// Whose.
     pub client_id: crate::ClientId,

@@ -74,6 +74,7 @@ fn is_plain(text: &str, most: usize) -> bool {
 ///
 /// An unknown field is an error: what this version does not understand might be what narrows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Reach {
     /// What their ids begin with, byte by byte.
@@ -175,7 +176,9 @@ mod tests {
         let labels = [Labels::new(), all[4].labels.clone(), all[5].labels.clone(), all[7].labels.clone()];
         for (one, two) in all.iter().flat_map(|one| all.iter().map(move |two| (one, two))) {
             let both = one.and(two);
-            for (id, labels) in ["n", "no", "nox", "s", "x"].iter().flat_map(|id| labels.iter().map(move |l| (id, l))) {
+            for (id, labels) in
+                ["n", "no", "nox", "s", "x"].iter().flat_map(|id| labels.iter().map(move |l| (id, l)))
+            {
                 let id = id.parse().unwrap();
                 let (first, second) = (one.has(&id, labels), two.has(&id, labels));
                 assert!(!one.is_within(two) || !first || second, "{one:?} in {two:?}: {id} {labels:?}");
@@ -193,7 +196,9 @@ mod tests {
             assert!(reach(bad, &[]).check().is_err(), "{bad}");
         }
         assert_eq!(reach(&"x".repeat(129), &[]).check(), Err(BadReach::Prefix("x".repeat(129))));
-        for (name, value) in [("", "x"), ("x", ""), ("-x", "x"), ("x-", "x"), ("x", "a b"), ("a=b", "x"), ("x", "%")] {
+        for (name, value) in
+            [("", "x"), ("x", ""), ("-x", "x"), ("x-", "x"), ("x", "a b"), ("a=b", "x"), ("x", "%")]
+        {
             assert!(check_label(name, value).is_err(), "{name}={value}");
         }
         let many = |n: usize| (0..n).map(|i| (format!("l{i}"), String::from("x"))).collect::<Labels>();

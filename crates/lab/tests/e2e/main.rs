@@ -10,6 +10,7 @@ mod grants;
 mod happy;
 mod life;
 mod links;
+mod openapi;
 mod own_bucket;
 #[path = "../promise_1_no_false_success.rs"]
 mod promise_1_no_false_success;
@@ -32,8 +33,10 @@ mod rates;
 mod rclone;
 mod rest;
 mod restarts;
+mod schemathesis;
 mod stop;
 mod storm;
 mod structure;
 mod thin_link;
+mod tls;
 mod trouble;

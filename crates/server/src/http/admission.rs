@@ -1,10 +1,11 @@
 //! The gate before every page: who asks, may they, and a line in the audit trail of what came of it.
 //!
-//! Deliberately absent: what a page needs (`routes`), what a request shows (`credentials`), and the checking of agents,
+//! Deliberately absent: what a page needs (`routes`), what a request shows (`shown`), and the checking of agents,
 //! which their page does itself.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -13,14 +14,17 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hoist_wire::ErrorCode;
 use hoist_wire::rest::Scope;
+use tokio::time::Instant;
 
-use super::credentials::{self, Credentials};
+use super::attempts::Attempts;
 use super::operator::{Operator, Proof};
-use super::peer::Peer;
-use super::problem::Refused;
+use super::peer::{Certified, Peer};
+use super::problem::{Challenge, Refused};
 use super::routes::{Needs, Route};
+use super::shown::{self, Credentials};
 use super::{Pages, Problem, sessions};
 use crate::audit::{Action, Deed, Detail};
+use crate::serve::Place;
 use crate::store::StoreError;
 use crate::tokens::{at, is_revoked};
 
@@ -35,11 +39,27 @@ pub(super) struct Gate {
     pub(super) route: Route,
 }
 
+/// Who failed to show who it is, lately, for all pages.
+#[derive(Debug, Default)]
+pub struct Strangers(Mutex<Attempts>);
+
+impl Strangers {
+    fn attempts(&self) -> std::sync::MutexGuard<'_, Attempts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Lets in who may do what the page does, and notes what came of it.
 pub(super) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let from = parts.extensions.get::<Peer>().map(|peer| peer.0);
-    if credentials::in_url(&parts.uri) {
+    let place = parts.extensions.get::<Arc<Place>>().cloned();
+    let wait = from.map_or(Duration::ZERO, |from| gate.pages.strangers.attempts().wait(from, Instant::now()));
+    // A one-time token costs the store a look; what else can be shown is checked at once, for who can show it.
+    if gate.route.needs == Needs::OneTimeToken && !wait.is_zero() {
+        return too_many(wait);
+    }
+    if shown::in_url(&parts.uri) {
         let response = token_in_url().into_response();
         // The path may be what holds it.
         gate.note(None, from, gate.route.path.to_owned(), &response);
@@ -54,10 +74,19 @@ pub(super) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next:
         Ok(None) => (None, next.run(Request::from_parts(parts, body)).await),
         Ok(Some(operator)) => {
             let who = Some(operator.name.clone());
+            if let Some(place) = place {
+                place.recognised();
+            }
             parts.extensions.insert(operator);
             (who, next.run(Request::from_parts(parts, body)).await)
         }
     };
+    if let Some(from) = from.filter(|_| response.status() == StatusCode::UNAUTHORIZED) {
+        gate.pages.strangers.attempts().count(from, Instant::now());
+        if !wait.is_zero() {
+            return too_many(wait);
+        }
+    }
     gate.note(who, from, subject, &response);
     response
 }
@@ -68,11 +97,26 @@ fn token_in_url() -> Problem {
     Problem::new(ErrorCode::Unauthorized, detail)
 }
 
+/// Answers an address that has failed too often. The trail has its failures until then.
+fn too_many(wait: Duration) -> Response {
+    let detail =
+        "too many requests of this address did not show who they are: try again later, with a valid token";
+    Problem::new(ErrorCode::TooManyAttempts, detail).retry_after(wait).into_response()
+}
+
 /// Why somebody is not let in, and who it is where that is known.
 #[derive(Debug)]
 pub(super) struct Refusal {
     who: Option<String>,
     problem: Problem,
+}
+
+impl Refusal {
+    /// Tells the caller what is wrong with its token.
+    fn challenge(self: Box<Self>, challenge: Challenge) -> Box<Self> {
+        let Self { who, problem } = *self;
+        Box::new(Self { who, problem: problem.challenge(challenge) })
+    }
 }
 
 impl From<StoreError> for Box<Refusal> {
@@ -90,7 +134,12 @@ impl Gate {
     /// Recognises an operator who may do what the page does; none where the page asks for none.
     async fn operator(&self, parts: &Parts) -> Result<Option<Operator>, Box<Refusal>> {
         let (scope, bound) = match self.route.needs {
-            Needs::Nothing | Needs::Agent => return Ok(None),
+            Needs::Agent | Needs::OneTimeToken if !self.is_certified(parts) => {
+                let detail = "no certificate: this server asks agents for one of its own authority (TLS_CLIENT_CA_FILE); \
+                    give the agent CLIENT_CERT_FILE and CLIENT_KEY_FILE";
+                return Err(refuse(None, ErrorCode::Forbidden, detail));
+            }
+            Needs::Nothing | Needs::Agent | Needs::OneTimeToken => return Ok(None),
             Needs::Operator => (None, true),
             Needs::Within(scope) => (Some(scope), true),
             Needs::Scope(scope) => (Some(scope), false),
@@ -99,12 +148,12 @@ impl Gate {
         if self.pages.trial_port.is_some() {
             return Ok(Some(Operator::of_trial()));
         }
-        let operator = match credentials::read(parts) {
+        let operator = match shown::read(parts) {
             Credentials::Bearer(token) => self.of_token(token).await?,
             Credentials::Cookie(value) => sessions::of_cookie(&self.pages, parts, value).await?,
             Credentials::Unclear(why) => {
                 let detail = format!("the request does not say clearly who sends it: {why}");
-                return Err(refuse(None, ErrorCode::Unauthorized, detail));
+                return Err(refuse(None, ErrorCode::Unauthorized, detail).challenge(Challenge::ValidToken));
             }
             Credentials::None => {
                 let detail = "no operator token: send `Authorization: Bearer TOKEN`; make one with `hoist token operator`";
@@ -114,7 +163,7 @@ impl Gate {
         if let Some(scope) = scope.filter(|scope| !operator.has(*scope)) {
             let (name, scope) = (&operator.name, name_of(scope));
             let detail = format!("the token of {name:?} does not allow this: it lacks the scope {scope}");
-            return Err(refuse(Some(name), ErrorCode::Forbidden, detail));
+            return Err(refuse(Some(name), ErrorCode::Forbidden, detail).challenge(Challenge::Scope(scope)));
         }
         if operator.reach.is_some() && !bound {
             let name = &operator.name;
@@ -126,16 +175,20 @@ impl Gate {
         Ok(Some(operator))
     }
 
+    fn is_certified(&self, parts: &Parts) -> bool {
+        !self.pages.agents_are_certified || parts.extensions.get() == Some(&Certified(true))
+    }
+
     async fn of_token(&self, token: &str) -> Result<Operator, Box<Refusal>> {
-        let claims = self
-            .pages
-            .tokens
-            .operator(token)
-            .map_err(|error| refuse(None, ErrorCode::Unauthorized, error.to_string()))?;
+        let claims = self.pages.tokens.operator(token).map_err(|error| {
+            refuse(None, ErrorCode::Unauthorized, error.to_string()).challenge(Challenge::ValidToken)
+        })?;
         let revoked = self.pages.store.operator_revoked(&claims.sub).await?;
         if is_revoked(claims.iat, revoked) {
             let detail = "the token was revoked: ask for a new one with `hoist token`";
-            return Err(refuse(Some(&claims.sub), ErrorCode::Unauthorized, detail));
+            return Err(
+                refuse(Some(&claims.sub), ErrorCode::Unauthorized, detail).challenge(Challenge::ValidToken)
+            );
         }
         let proof = Proof::Token { id: claims.jti, made_secs: claims.iat, expires_at: at(claims.exp) };
         Ok(Operator { name: claims.sub, scopes: claims.scopes, reach: claims.clients, proof })

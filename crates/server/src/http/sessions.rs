@@ -11,11 +11,12 @@ use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hoist_wire::operators::{Ended, Session, SessionList, WhoAmI};
 use hoist_wire::{ErrorCode, Timestamp};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::admission::{Refusal, refuse};
-use super::credentials::{Place, cookie_sha256, cross_site, csrf};
 use super::operator::{Operator, Proof};
+use super::shown::{Place, cookie_sha256, cross_site, csrf};
 use super::{Pages, Problem, State, doors};
 use crate::audit::Detail;
 use crate::clock::random_id;
@@ -90,14 +91,16 @@ pub(super) async fn open(pages: State, operator: Operator, parts: Parts) -> Resu
     let lives_secs = u64::try_from((expires_at.0 - now.0) / 1000).unwrap_or(0);
     let cookie = set_cookie(Place::of(&parts), &value, lives_secs)?;
     let detail = Detail(format!("token {id}"));
-    let headers = [(header::SET_COOKIE, cookie), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    let headers =
+        [(header::SET_COOKIE, cookie), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     let mut response = (StatusCode::CREATED, headers, Json(who)).into_response();
     response.extensions_mut().insert(detail);
     Ok(response)
 }
 
 fn set_cookie(place: Place, value: &str, lives_secs: u64) -> Result<HeaderValue, Problem> {
-    let defect = || Problem::new(ErrorCode::Internal, "the cookie cannot be written: that is a defect of hoist");
+    let defect =
+        || Problem::new(ErrorCode::Internal, "the cookie cannot be written: that is a defect of hoist");
     place.cookie(value, lives_secs).ok_or_else(defect)
 }
 
@@ -124,9 +127,11 @@ pub(super) async fn close(pages: State, operator: Operator, parts: Parts) -> Res
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }
 
-#[derive(Debug, Deserialize)]
+/// Whose sessions.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct OfOperator {
+pub(super) struct OfOperator {
+    /// The operator's name.
     operator: String,
 }
 

@@ -8,11 +8,11 @@ use axum::response::{IntoResponse, Response};
 use hoist_wire::limits::MAX_TTL_SECS;
 use hoist_wire::reach::Reach;
 use hoist_wire::rest::{TokenKind, TokenReply, TokenRequest};
-use hoist_wire::{ClientId, ErrorCode};
+use hoist_wire::{ClientId, ErrorCode, IdError, Timestamp};
 
 use super::doors::{self, Body};
 use super::operator::Operator;
-use super::{Pages, Problem, State};
+use super::{Pages, Problem, State, enrolment};
 use crate::links::chain;
 use crate::tokens::OperatorTerms;
 
@@ -38,15 +38,18 @@ pub(super) async fn make(
     let ttl = asked.ttl_secs.map(Duration::from_secs);
     let made = match asked.kind {
         TokenKind::Client => {
-            let named = asked.subject.parse::<ClientId>();
-            let client_id =
-                named.map_err(|error| Problem::new(ErrorCode::InvalidClientId, error.to_string()))?;
-            pages.tokens.for_agent(&client_id, ttl.unwrap_or(pages.client_token_ttl))
+            let client_id = client(&asked.subject)?;
+            let made = not_revoked(&pages, &client_id).await?;
+            pages.tokens.for_agent(&client_id, ttl.unwrap_or(pages.client_token_ttl), made)
         }
+        TokenKind::Enrolment => Ok(enrolment::issue(&pages, client(&asked.subject)?, ttl).await?),
         TokenKind::Operator => {
             let made_after_secs = pages.store.operator_revoked(&asked.subject).await?;
-            let terms =
-                OperatorTerms { scopes: asked.scopes.clone(), clients: asked.clients.clone(), made_after_secs };
+            let terms = OperatorTerms {
+                scopes: asked.scopes.clone(),
+                clients: asked.clients.clone(),
+                made_after_secs,
+            };
             pages.tokens.for_operator(&asked.subject, terms, ttl.unwrap_or(OPERATOR_TTL))
         }
     };
@@ -77,13 +80,15 @@ async fn check_reach(pages: &Pages, operator: &Operator, asked: &TokenRequest) -
     let (name, subject) = (&operator.name, &asked.subject);
     let refuse = |detail: String| Err(Problem::new(ErrorCode::Forbidden, detail));
     match asked.kind {
-        TokenKind::Client => {
+        TokenKind::Client | TokenKind::Enrolment => {
             let reached = match subject.parse::<ClientId>() {
                 Ok(client) => operator.reaches(&*pages.store, &client).await?,
                 Err(error) => return Err(Problem::new(ErrorCode::InvalidClientId, error.to_string())),
             };
             if !reached {
-                return refuse(format!("client {subject:?} is not within what the token of {name:?} reaches"));
+                return refuse(format!(
+                    "client {subject:?} is not within what the token of {name:?} reaches"
+                ));
             }
         }
         TokenKind::Operator => {
@@ -102,6 +107,22 @@ async fn check_reach(pages: &Pages, operator: &Operator, asked: &TokenRequest) -
         }
     }
     Ok(())
+}
+
+fn client(subject: &str) -> Result<ClientId, Problem> {
+    subject.parse().map_err(|error: IdError| Problem::new(ErrorCode::InvalidClientId, error.to_string()))
+}
+
+/// Gives the moment that a new token says it was made at: now, or a little later where its client was revoked just now.
+async fn not_revoked(pages: &Pages, client_id: &ClientId) -> Result<Timestamp, Problem> {
+    let standing = pages.store.standing(client_id).await?;
+    if standing.public_key.is_some() {
+        let detail = format!(
+            "client {client_id} has a key of its own and no tokens: `hoist token enroll {client_id}` gives it a new key,              and `hoist clients revoke {client_id}` takes the key, so that it can have tokens again"
+        );
+        return Err(Problem::new(ErrorCode::InvalidRequest, detail));
+    }
+    Ok(pages.world.now().max(standing.tokens_not_before))
 }
 
 fn check(asked: &TokenRequest) -> Result<(), Problem> {

@@ -3,6 +3,7 @@
 //! Only with the feature `simulation`. It passes the same conformance suite. Deliberately absent: faults and delays;
 //! whoever simulates wraps it.
 
+mod identities;
 mod operators;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use super::record::{
 };
 use super::{Store, StoreError};
 use crate::bucket::MultipartId;
+use identities::{Identity, Token};
 
 /// Where a row of the table `uploads` stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,7 @@ struct Client {
     newest: LinkSeq,
     /// Who opened the newest link.
     instance: Option<Instance>,
+    identity: Identity,
     row: ClientRow,
 }
 
@@ -59,6 +62,7 @@ struct Tables {
     /// Oldest first.
     sessions: Vec<SessionRow>,
     revoked: BTreeMap<String, u64>,
+    enrolments: BTreeMap<String, Token>,
 }
 
 /// The store in memory.
@@ -143,7 +147,8 @@ impl Store for MemoryStore {
         let mut tables = self.tables();
         let before = tables.clients.get(client);
         let newest = LinkSeq(before.map_or(0, |before| before.newest.0) + 1);
-        let suspicion = before.and_then(|before| before.row.suspicion.clone());
+        let known = before.map_or_else(|| ClientRow::never_seen(client), |before| before.row.clone());
+        let identity = before.map(|before| before.identity.clone()).unwrap_or_default();
         let row = ClientRow {
             client_id: client.clone(),
             connected_link: Some(newest),
@@ -152,12 +157,12 @@ impl Store for MemoryStore {
             agent_version: Some(who.agent_version.clone()),
             os: Some(who.os.clone()),
             host: Some(who.host.clone()),
-            token_expires_at: Some(who.token_expires_at),
-            suspicion,
-            labels: Labels::new(),
+            token_expires_at: who.token_expires_at,
+            token_kid: who.token_kid.clone(),
+            ..known
         };
         let instance = who.instance.clone();
-        tables.clients.insert(client.clone(), Client { newest, instance, row });
+        tables.clients.insert(client.clone(), Client { newest, instance, identity, row });
         Ok(newest)
     }
 
@@ -184,11 +189,12 @@ impl Store for MemoryStore {
         client: &ClientId,
         link: LinkSeq,
         expires_at: Timestamp,
+        kid: &str,
     ) -> Result<(), StoreError> {
         if let Some(Client { row, .. }) = self.tables().clients.get_mut(client)
             && row.connected_link == Some(link)
         {
-            row.token_expires_at = Some(expires_at);
+            (row.token_expires_at, row.token_kid) = (Some(expires_at), Some(kid.to_owned()));
         }
         Ok(())
     }

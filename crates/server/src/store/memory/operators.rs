@@ -5,8 +5,8 @@ use hoist_wire::reach::Labels;
 use hoist_wire::{ClientId, Timestamp};
 
 use super::{MemoryStore, size};
-use crate::store::operators::{LabelStore, SessionRow, SessionStore};
 use crate::store::StoreError;
+use crate::store::operators::{LabelStore, SessionRow, SessionStore};
 
 #[async_trait]
 impl LabelStore for MemoryStore {
@@ -73,8 +73,7 @@ impl SessionStore for MemoryStore {
     }
 
     async fn forget_sessions(&self, now: Timestamp, unused_since: Timestamp) -> Result<(), StoreError> {
-        let stands =
-            |session: &SessionRow| session.expires_at > now && session.last_used_at >= unused_since;
+        let stands = |session: &SessionRow| session.expires_at > now && session.last_used_at >= unused_since;
         self.tables().sessions.retain(stands);
         Ok(())
     }

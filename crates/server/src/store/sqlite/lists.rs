@@ -35,8 +35,7 @@ macro_rules! with_labels {
     };
 }
 
-pub(super) const CLIENT: &str =
-    concat!("select ", with_labels!(), " from clients c where c.client_id = $1");
+pub(super) const CLIENT: &str = concat!("select ", with_labels!(), " from clients c where c.client_id = $1");
 
 /// A client id holds no character above '~', so this ends the range of a prefix, and nothing in it is a wildcard.
 pub(super) const CLIENTS: &str = concat!(
@@ -72,8 +71,7 @@ pub(super) const WINDOW_OF_STATE: &str = concat!(
 );
 
 /// How much there was to look at, from the index alone.
-const SEEN_OF_ALL: &str =
-    "select count(*) as seen from (select 1 from downloads where id < $1 limit $3)";
+const SEEN_OF_ALL: &str = "select count(*) as seen from (select 1 from downloads where id < $1 limit $3)";
 
 const SEEN_OF_STATE: &str =
     "select count(*) as seen from (select 1 from downloads where state = $2 and id < $1 limit $3)";
@@ -199,7 +197,8 @@ impl SqliteStore {
         if i64::try_from(found.len()).is_ok_and(|found| found >= limit) {
             return Ok(found);
         }
-        let seen = self.read_one("count downloads", query(seen).bind(&before).bind(&state).bind(wide)).await?;
+        let seen =
+            self.read_one("count downloads", query(seen).bind(&before).bind(&state).bind(wide)).await?;
         if seen.map(|row| rows::count(&row, "seen")).transpose()?.is_some_and(|seen| seen < wide) {
             return Ok(found);
         }

@@ -108,7 +108,8 @@ impl SessionStore for SqliteStore {
 
     async fn operator_revoked(&self, operator: &str) -> Result<Option<u64>, StoreError> {
         let select = query("select tokens_not_before_secs from revoked_operators where operator = $1");
-        let Some(row) = self.read_one("look whether an operator is revoked", select.bind(operator)).await? else {
+        let Some(row) = self.read_one("look whether an operator is revoked", select.bind(operator)).await?
+        else {
             return Ok(None);
         };
         let secs: i64 = row.try_get("tokens_not_before_secs").map_err(at("tokens_not_before_secs"))?;

@@ -40,7 +40,10 @@ fn the_plain_cookie_counts_on_this_machine_only() {
     let both = ("cookie", "hoist-session=plain; __Host-hoist-session=secure");
     let here = ("host", "127.0.0.1:8080");
     assert_eq!(read(&parts(Method::GET, "127.0.0.1", &[both, here])), Credentials::Cookie("plain"));
-    assert_eq!(read(&parts(Method::GET, "::1", &[both, ("host", "[::1]:8080")])), Credentials::Cookie("plain"));
+    assert_eq!(
+        read(&parts(Method::GET, "::1", &[both, ("host", "[::1]:8080")])),
+        Credentials::Cookie("plain")
+    );
     for (peer, headers) in [
         ("192.0.2.1", &[both, here][..]),
         ("127.0.0.1", &[both, ("host", "hoist.example")]),
@@ -83,7 +86,8 @@ fn only_the_servers_own_page_may_change_something_with_a_cookie() {
     let (host, proof) = (("host", "hoist.example"), (CSRF_HEADER, csrf.as_str()));
     let origin = ("origin", "https://hoist.example");
     let same = ("sec-fetch-site", "same-origin");
-    let may = |headers: &[(&str, &str)]| cross_site(&parts(Method::POST, "192.0.2.1", headers), &csrf).is_none();
+    let may =
+        |headers: &[(&str, &str)]| cross_site(&parts(Method::POST, "192.0.2.1", headers), &csrf).is_none();
     assert!(may(&[host, proof, origin]) && may(&[host, proof, same]) && may(&[host, proof, origin, same]));
     let longer = format!("{csrf}0");
     for bad in [
