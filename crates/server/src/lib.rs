@@ -14,7 +14,7 @@ pub mod http;
 pub mod links;
 pub mod nonces;
 pub mod proofs;
-mod serve;
+pub mod serve;
 pub mod store;
 pub mod tokens;
 mod values;

@@ -104,6 +104,8 @@ pub enum ErrorCode {
     LinkTaken,
     /// The client's agent opens links faster than one that works would.
     ConnectsTooOften,
+    /// This address failed too often to show who it is, or has too many connections.
+    TooManyAttempts,
     /// The record cannot be read or written now.
     StoreUnavailable,
     /// The bucket cannot be reached now.
@@ -144,7 +146,7 @@ impl ErrorCode {
             Self::BodyTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::IdempotencyMismatch => 422,
-            Self::QueueFull | Self::ConnectsTooOften => 429,
+            Self::QueueFull | Self::ConnectsTooOften | Self::TooManyAttempts => 429,
             Self::StoreUnavailable | Self::BucketUnavailable | Self::NotReady => 503,
             // What ends a download is told in its record; as an answer it would be ours.
             Self::FileNotFound
@@ -197,6 +199,7 @@ impl ErrorCode {
                 | Self::NotReady
                 | Self::QueueFull
                 | Self::ConnectsTooOften
+                | Self::TooManyAttempts
         )
     }
 }

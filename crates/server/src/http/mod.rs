@@ -2,6 +2,7 @@
 
 mod admission;
 mod agents;
+mod attempts;
 mod clients;
 mod credentials;
 mod doors;
@@ -36,8 +37,9 @@ use crate::proofs::Proofs;
 use crate::store::Store;
 use crate::tokens::Tokens;
 
+pub use admission::Strangers;
 pub use openapi::document;
-pub use peer::Peer;
+pub use peer::{Certified, Peer};
 pub use probes::Readiness;
 pub use problem::Problem;
 pub use routes::{Needs, Route, routes};
@@ -57,6 +59,10 @@ pub struct Pages {
     pub tokens: Arc<Tokens>,
     /// Checks what agents sign with their own keys.
     pub proofs: Proofs,
+    /// Who failed to show who it is.
+    pub strangers: Strangers,
+    /// Whether an agent must show a certificate.
+    pub agents_are_certified: bool,
     /// What was done, and by whom.
     pub audit: Audit,
     /// Time and chance.

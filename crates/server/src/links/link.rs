@@ -14,6 +14,7 @@ use hoist_wire::to_server::{Hello, ToServer, Unsupported};
 use hoist_wire::{ClientId, DecodeError, Instance, LinkSeq, Timestamp};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::allowance::Allowance;
 use super::desk::{Desk, Forgotten};
 use super::mailbox::{Mailbox, Signal};
 use super::pass::Pass;
@@ -104,6 +105,8 @@ pub struct Link<S> {
     /// Something was written and must be flushed.
     dirty: bool,
     heard: Instant,
+    /// What the agent may still say.
+    allowance: Allowance,
     ping_at: Instant,
     desk_at: Option<Instant>,
     timer: Pin<Box<Sleep>>,
@@ -158,6 +161,7 @@ impl<S: Socket> Link<S> {
             asked: false,
             dirty: false,
             heard: now,
+            allowance: Allowance::new(now),
             ping_at: now + PING_EVERY,
             desk_at: None,
             timer: Box::pin(sleep_until(now + PING_EVERY)),
@@ -210,7 +214,8 @@ impl<S: Socket> Link<S> {
 
     /// Waits for the next event, and writes what there is to write meanwhile.
     async fn next(&mut self) -> LinkEvent {
-        let wake_at = self.desk_at.into_iter().fold(self.ping_at.min(self.heard + SILENCE), Instant::min);
+        let others = self.desk_at.into_iter().chain(self.allowance.waits_until(Instant::now()));
+        let wake_at = others.fold(self.ping_at.min(self.heard + SILENCE), Instant::min);
         if self.timer.deadline() != wake_at {
             self.timer.as_mut().reset(wake_at);
         }
@@ -224,6 +229,9 @@ impl<S: Socket> Link<S> {
         }
         if let Some(signal) = self.handle.mailbox.signal() {
             return Poll::Ready(LinkEvent::Signal(signal));
+        }
+        if self.allowance.waits_until(Instant::now()).is_some() {
+            return self.timer.as_mut().poll(cx).map(|()| LinkEvent::Tick);
         }
         match self.socket.poll_next_unpin(cx) {
             Poll::Ready(Some(Ok(frame))) => return Poll::Ready(LinkEvent::Frame(frame)),
@@ -263,6 +271,7 @@ impl<S: Socket> Link<S> {
         match event {
             LinkEvent::Frame(frame) => {
                 self.heard = Instant::now();
+                self.allowance.count(self.heard);
                 // An agent that says farewell is there no longer.
                 if self.asked && !matches!(frame, Message::Close(_)) {
                     self.asked = false;

@@ -1,5 +1,6 @@
 //! The live links of this node: who is connected, and a mailbox for each.
 
+mod allowance;
 mod comeback;
 mod desk;
 mod door;

@@ -30,15 +30,19 @@ pub(super) struct Operation {
 impl Operation {
     /// Begins with what the table says, and what every page of its kind can answer.
     pub(super) fn new(route: &Route) -> Self {
-        use ErrorCode::{BodyTooLarge, CrossSite, Forbidden, NotReady, Unauthorized};
+        use ErrorCode::{BodyTooLarge, CrossSite, Forbidden, NotReady, TooManyAttempts, Unauthorized};
         let mut codes = BTreeSet::new();
         match route.needs {
             // Agents come through proxies, also to a trial, and their pages stand apart.
-            Needs::Agent => codes.extend([Unauthorized]),
-            Needs::OneTimeToken => codes.extend([Unauthorized, BodyTooLarge, NotReady]),
+            Needs::Agent => codes.extend([Unauthorized, Forbidden, TooManyAttempts]),
+            Needs::OneTimeToken => {
+                codes.extend([Unauthorized, Forbidden, TooManyAttempts, BodyTooLarge, NotReady]);
+            }
             Needs::Nothing if route.path.starts_with(OF_AGENTS) => {}
             Needs::Nothing => codes.extend([CrossSite, BodyTooLarge, NotReady]),
-            Needs::Scope(_) => codes.extend([CrossSite, BodyTooLarge, NotReady, Unauthorized, Forbidden]),
+            Needs::Scope(_) => {
+                codes.extend([CrossSite, BodyTooLarge, NotReady, Unauthorized, Forbidden, TooManyAttempts])
+            }
         }
         Self {
             name: default_name(&route.method, route.path),
