@@ -160,7 +160,9 @@ impl Dialer {
         }
         let failed = |source| DialError::Tls { host: host.to_owned(), source };
         let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(io::Error::other(error)))?;
-        let shake = TlsConnector::from(Arc::clone(if guarded.is_some() { &self.tls } else { &self.link_tls })).connect(name, tcp);
+        let shake =
+            TlsConnector::from(Arc::clone(if guarded.is_some() { &self.tls } else { &self.link_tls }))
+                .connect(name, tcp);
         let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, shake).await;
         let stream = shaken.map_err(|_| DialError::TimeOut(host.to_owned()))?.map_err(failed)?;
         Ok((Stream::Tls(Box::new(stream)), taken))

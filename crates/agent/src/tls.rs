@@ -22,7 +22,9 @@ pub enum TlsError {
         why: String,
     },
     /// The agent's own certificate cannot be used.
-    #[error("{setting} {path:?} cannot be used: {why}; give the certificate and its key in PEM, without a passphrase")]
+    #[error(
+        "{setting} {path:?} cannot be used: {why}; give the certificate and its key in PEM, without a passphrase"
+    )]
     ClientCert {
         /// The setting that names it.
         setting: &'static str,

@@ -258,7 +258,9 @@ fn is_loopback(url: &Url) -> bool {
 fn allows_plain() -> Result<bool, Failure> {
     let name = "ALLOW_PLAIN_SERVER";
     match std::env::var(name) {
-        Ok(text) if !text.is_empty() => parse_switch(name, &text).map_err(|why| Failure::Input(why.to_string())),
+        Ok(text) if !text.is_empty() => {
+            parse_switch(name, &text).map_err(|why| Failure::Input(why.to_string()))
+        }
         Ok(_) | Err(_) => Ok(false),
     }
 }
@@ -269,7 +271,9 @@ fn extra_authorities() -> Result<Vec<Certificate>, Failure> {
         return Ok(Vec::new());
     };
     let bad = |why: String| {
-        Failure::Input(format!("EXTRA_CA_FILE={path:?} cannot be used: {why}; give a file with certificates in PEM"))
+        Failure::Input(format!(
+            "EXTRA_CA_FILE={path:?} cannot be used: {why}; give a file with certificates in PEM"
+        ))
     };
     let pem = std::fs::read(&path).map_err(|error| bad(error.to_string()))?;
     let found = Certificate::from_pem_bundle(&pem).map_err(|error| bad(causes(error)))?;

@@ -45,7 +45,8 @@ impl ServerProcess {
             folder: folder.to_owned(),
             user: None,
         };
-        let mut server = Self { start, data_dir, program: None, scheme: "http", port: 0, book: Arc::clone(book) };
+        let mut server =
+            Self { start, data_dir, program: None, scheme: "http", port: 0, book: Arc::clone(book) };
         server.run().await;
         server
     }
