@@ -18,6 +18,11 @@ const CONFIG: &str = r#"
 # 422: the same Idempotency-Key with another body, which no schema can say.
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 422, 429]
+
+# Nor can a schema say that a signature is right.
+[[operations]]
+include-name = "POST /ws/enroll"
+checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401]
 "#;
 
 /// A run against a server.

@@ -55,8 +55,10 @@ pub struct EnrollRequest {
     /// The one-time token.
     pub token: Sealed,
     /// The Ed25519 key that the agent made: 32 bytes in base64url without padding.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[A-Za-z0-9_-]{43}$")))]
     pub public_key: String,
     /// The signature by that key over [`enrollment_text`]: 64 bytes in base64url without padding.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[A-Za-z0-9_-]{86}$")))]
     pub proof: String,
 }
 
