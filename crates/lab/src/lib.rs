@@ -8,6 +8,7 @@ pub mod agent;
 pub mod binaries;
 pub mod book;
 pub mod cli;
+pub mod fuzz;
 pub mod jwt;
 pub mod key_service;
 pub mod operator;

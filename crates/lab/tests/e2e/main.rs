@@ -4,6 +4,7 @@
 
 mod cancel;
 mod cli;
+mod corpora;
 mod faults;
 mod files;
 mod grants;
