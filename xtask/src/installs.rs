@@ -76,6 +76,11 @@ pub(crate) fn s3_servers(shell: &Shell) -> Result<LocalStack> {
     local_stack(shell, &tools)
 }
 
+/// Installs schemathesis, which attacks REST by its OpenAPI document.
+pub(crate) fn schemathesis(shell: &Shell) -> Result<()> {
+    venv(shell, &tools(shell).join("schemathesis"), "bin/st", "schemathesis==4.32.5")
+}
+
 /// Gives the folder of the tools.
 pub(crate) fn tools(shell: &Shell) -> PathBuf {
     shell.root().join("target/test-tools")

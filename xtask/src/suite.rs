@@ -33,6 +33,7 @@ pub(crate) fn test(shell: &Shell) -> Result<()> {
     })?;
     let local_stack = shell.step("S3 servers", || installs::s3_servers(shell))?;
     shell.step("cargo-deny", || dependencies::install(shell))?;
+    shell.step("schemathesis", || installs::schemathesis(shell))?;
     lints(shell)?;
     shell.step("dependencies", || dependencies::check(shell, Tool::Required))?;
     shell.step("build of the programs", || shell.run(shell.cargo(&["build", "--bins"]).args(PROGRAMS)))?;

@@ -21,6 +21,10 @@ pub enum Action {
     DownloadFetch,
     /// Made a token.
     TokenMake,
+    /// Enrolled a key, as an agent.
+    ClientEnroll,
+    /// Revoked a client.
+    ClientRevoke,
     /// Opened a link, as an agent. Noted only when it is refused.
     LinkOpen,
 }
@@ -35,6 +39,8 @@ impl Action {
             Self::DownloadCancel => "download.cancel",
             Self::DownloadFetch => "download.fetch",
             Self::TokenMake => "token.make",
+            Self::ClientEnroll => "client.enroll",
+            Self::ClientRevoke => "client.revoke",
             Self::LinkOpen => "link.open",
         }
     }

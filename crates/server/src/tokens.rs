@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::clock::{World, random_id};
 
 /// Longest token that is looked at, in bytes.
-const MAX_TOKEN_BYTES: usize = 4096;
+pub(crate) const MAX_TOKEN_BYTES: usize = 4096;
 
 /// Why a token is not accepted. What it says is for the log and for whoever holds the token.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,12 @@ pub enum TokenError {
     /// An agent's token whose subject is no client id.
     #[error("the token's subject is no client id")]
     Subject,
+    /// It was made before its client was revoked.
+    #[error("the token was made before client {0} was revoked: make a new one with `hoist token client {0}`")]
+    Revoked(ClientId),
+    /// Its client has a key of its own.
+    #[error("client {0} has enrolled a key of its own: its tokens are no longer taken")]
+    Keyed(ClientId),
     /// Signing failed.
     #[error("the token cannot be signed")]
     Signing(#[source] jsonwebtoken::errors::Error),
@@ -44,6 +50,15 @@ struct Secret {
     kid: String,
     signs: EncodingKey,
     checks: DecodingKey,
+}
+
+/// A token that was accepted.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// What it says.
+    pub claims: Claims,
+    /// Names the secret that signed it.
+    pub kid: String,
 }
 
 /// From when on a token is valid.
@@ -76,12 +91,17 @@ impl Tokens {
         Self { secrets: secrets.iter().map(secret).collect(), world }
     }
 
-    /// Makes the token of an agent.
+    /// Makes the token of an agent, as made at a moment that whoever revokes can compare.
     ///
     /// # Errors
     /// [`TokenError::Signing`].
-    pub fn for_agent(&self, client: &ClientId, ttl: Duration) -> Result<(Sealed, Timestamp), TokenError> {
-        self.sign(client.as_str(), AGENT_AUDIENCE, Vec::new(), ttl)
+    pub fn for_agent(
+        &self,
+        client: &ClientId,
+        ttl: Duration,
+        made: Timestamp,
+    ) -> Result<(Sealed, Timestamp), TokenError> {
+        self.sign(client.as_str(), AGENT_AUDIENCE, Vec::new(), ttl, made)
     }
 
     /// Makes the token of an operator.
@@ -94,7 +114,7 @@ impl Tokens {
         scopes: Vec<Scope>,
         ttl: Duration,
     ) -> Result<(Sealed, Timestamp), TokenError> {
-        self.sign(name, OPERATOR_AUDIENCE, scopes, ttl)
+        self.sign(name, OPERATOR_AUDIENCE, scopes, ttl, self.world.now())
     }
 
     fn sign(
@@ -103,8 +123,9 @@ impl Tokens {
         aud: &str,
         scopes: Vec<Scope>,
         ttl: Duration,
+        made: Timestamp,
     ) -> Result<(Sealed, Timestamp), TokenError> {
-        let iat = self.now_secs();
+        let iat = secs(made);
         let exp = iat.saturating_add(ttl.as_secs());
         let jti = random_id(&*self.world);
         let claims = Claims { sub: sub.to_owned(), aud: aud.to_owned(), exp, iat, jti, scopes };
@@ -118,10 +139,15 @@ impl Tokens {
     ///
     /// # Errors
     /// [`TokenError`] when it is not an agent's, not ours, or too old.
-    pub fn agent(&self, token: &str) -> Result<(ClientId, Claims), TokenError> {
-        let claims = self.check(token, AGENT_AUDIENCE)?;
-        let client = claims.sub.parse().map_err(|_| TokenError::Subject)?;
-        Ok((client, claims))
+    pub fn agent(&self, token: &str) -> Result<(ClientId, Shown), TokenError> {
+        let shown = self.check(token, AGENT_AUDIENCE)?;
+        let client = shown.claims.sub.parse().map_err(|_| TokenError::Subject)?;
+        Ok((client, shown))
+    }
+
+    /// Names the secret that signs now; empty where there is none.
+    pub fn kid(&self) -> &str {
+        self.secrets.first().map_or("", |secret| &secret.kid)
     }
 
     /// Checks an operator's token.
@@ -129,10 +155,19 @@ impl Tokens {
     /// # Errors
     /// [`TokenError`] when it is not an operator's, not ours, or too old.
     pub fn operator(&self, token: &str) -> Result<Claims, TokenError> {
-        self.check(token, OPERATOR_AUDIENCE)
+        let Shown { claims, kid } = self.check(token, OPERATOR_AUDIENCE)?;
+        if kid != self.kid() {
+            tracing::info!(
+                operator = claims.sub,
+                jti = claims.jti,
+                kid,
+                "an operator's token is of an old secret"
+            );
+        }
+        Ok(claims)
     }
 
-    fn check(&self, token: &str, audience: &str) -> Result<Claims, TokenError> {
+    fn check(&self, token: &str, audience: &str) -> Result<Shown, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Invalid);
         }
@@ -162,7 +197,7 @@ impl Tokens {
         match start.nbf {
             Some(nbf) if nbf > now => Err(TokenError::Early(at(nbf))),
             Some(_) | None if claims.exp <= now => Err(TokenError::Expired(at(claims.exp))),
-            Some(_) | None => Ok(claims),
+            Some(_) | None => Ok(Shown { claims, kid: secret.kid.clone() }),
         }
     }
 
@@ -200,7 +235,7 @@ mod tests {
     #[test]
     fn a_token_says_whose_it_is_and_only_there() {
         let tokens = tokens(&["a"]);
-        let (agent, _) = tokens.for_agent(&client(), DAY).unwrap();
+        let (agent, _) = tokens.for_agent(&client(), DAY, RealWorld.now()).unwrap();
         assert_eq!(tokens.agent(agent.open()).unwrap().0, client());
         assert!(tokens.operator(agent.open()).is_err());
         let (operator, _) = tokens.for_operator("ops", vec![Scope::Read], DAY).unwrap();
@@ -210,8 +245,13 @@ mod tests {
 
     #[test]
     fn secrets_rotate() {
-        let (before, _) = tokens(&["a"]).for_agent(&client(), DAY).unwrap();
-        assert!(tokens(&["b", "a"]).agent(before.open()).is_ok());
+        let (before, _) = tokens(&["a"]).for_agent(&client(), DAY, RealWorld.now()).unwrap();
+        let rotated = tokens(&["b", "a"]);
+        let (_, shown) = rotated.agent(before.open()).unwrap();
+        assert!(
+            shown.kid == tokens(&["a"]).kid() && shown.kid != rotated.kid(),
+            "it tells who uses an old one"
+        );
         assert!(tokens(&["b"]).agent(before.open()).is_err());
     }
 
@@ -261,7 +301,7 @@ mod tests {
     #[test]
     fn an_old_a_foreign_and_an_unsigned_token_are_refused() {
         let tokens = tokens(&["a"]);
-        let (old, _) = tokens.for_agent(&client(), Duration::ZERO).unwrap();
+        let (old, _) = tokens.for_agent(&client(), Duration::ZERO, RealWorld.now()).unwrap();
         assert!(matches!(tokens.agent(old.open()), Err(TokenError::Expired(_))));
         // {"alg":"none","typ":"JWT"} . {"sub":"restaurant-1","aud":"hoist-agent","exp":9999999999,"iat":0,"jti":"j"}
         let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiJyZXN0YXVyYW50LTEiLCJhdWQiOiJob2lzdC1hZ2VudCIsImV4cCI6OTk5OTk5OTk5OSwiaWF0IjowLCJqdGkiOiJqIn0.";

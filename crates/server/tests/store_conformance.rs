@@ -17,6 +17,11 @@ use hoist_wire::{
 };
 use tempfile::TempDir;
 
+#[path = "store_conformance/identities.rs"]
+mod identities;
+
+use identities::*;
+
 const NOW: Timestamp = Timestamp(1_000_000);
 const MANY: u32 = 100;
 
@@ -61,6 +66,15 @@ cases! {
     an_upload_that_is_created_too_late_is_aborted,
     clients_that_are_waited_for_are_found_once_each,
     deadlines_and_what_was_left_completing_are_found,
+    a_one_time_token_enrols_one_key_and_answers_it_again,
+    of_keys_that_come_at_once_one_wins,
+    a_one_time_token_ends,
+    a_new_key_takes_the_place_of_the_old_one,
+    a_revoked_client_has_no_key_no_token_and_nothing_to_enrol_with,
+    a_nonce_opens_one_link_and_an_older_one_none,
+    changed_identities_are_found_by_every_node_page_by_page,
+    a_server_keeps_its_id,
+    a_link_tells_the_secret_of_its_token_and_clears_no_key,
 }
 
 fn client(name: &str) -> ClientId {
@@ -112,7 +126,15 @@ fn who() -> Introduction {
     let (agent_version, os, host) =
         (String::from("0.1.0"), String::from("linux-x86_64"), String::from("till"));
     let instance = Some("process-1.machine-1".parse().unwrap());
-    Introduction { agent_version, os, host, facts: BTreeMap::new(), token_expires_at: NOW, instance }
+    Introduction {
+        agent_version,
+        os,
+        host,
+        facts: BTreeMap::new(),
+        token_expires_at: Some(NOW),
+        token_kid: Some(String::from("5ea1ed00")),
+        instance,
+    }
 }
 
 fn upload(record: &Record) -> UploadRow {

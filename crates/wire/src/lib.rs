@@ -11,6 +11,7 @@ pub mod checksum;
 pub mod claims;
 pub mod code;
 pub mod duration;
+pub mod identity;
 pub mod ids;
 pub mod limits;
 pub mod rest;
@@ -23,6 +24,9 @@ pub mod to_server;
 
 mod batch;
 mod decode;
+#[cfg(feature = "schema")]
+mod schema;
+mod whole;
 
 pub use batch::Batch;
 pub use checksum::{ChecksumKind, Crc64, Md5, PartSums};

@@ -52,8 +52,8 @@ fn taken(token: &str) -> bool {
     let of = hoist_agent::exposed::client_of(token);
     if let Ok((client, claims)) = &agent {
         assert_eq!(of.as_ref(), Some(client), "agent and server read another client in {token:?}");
-        assert_eq!(claims.aud, hoist_wire::AGENT_AUDIENCE);
-        assert!(claims.exp > 1_795_521_600, "{token:?} is too old");
+        assert_eq!(claims.claims.aud, hoist_wire::AGENT_AUDIENCE);
+        assert!(claims.claims.exp > 1_795_521_600, "{token:?} is too old");
     }
     if let Ok(claims) = &operator {
         assert_eq!(claims.aud, hoist_wire::OPERATOR_AUDIENCE);

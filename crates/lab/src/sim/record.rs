@@ -1,5 +1,7 @@
 //! The store as one server process reaches it: slow, failing, failing after the commit; and every write is watched.
 
+mod identities;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,8 +131,9 @@ impl Store for SimStore {
         client: &ClientId,
         link: LinkSeq,
         expires_at: Timestamp,
+        kid: &str,
     ) -> Result<(), StoreError> {
-        self.call("note a token", self.store.token_renewed(client, link, expires_at)).await
+        self.call("note a token", self.store.token_renewed(client, link, expires_at, kid)).await
     }
 
     async fn suspect_clone(

@@ -11,6 +11,7 @@ mod grants;
 mod happy;
 mod life;
 mod links;
+mod openapi;
 mod own_bucket;
 #[path = "../promise_1_no_false_success.rs"]
 mod promise_1_no_false_success;
@@ -33,6 +34,7 @@ mod rates;
 mod rclone;
 mod rest;
 mod restarts;
+mod schemathesis;
 mod stop;
 mod storm;
 mod structure;

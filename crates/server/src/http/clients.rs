@@ -2,8 +2,9 @@
 
 use axum::Json;
 use axum::http::Uri;
-use hoist_wire::rest::{Client, ClientPage, ClientStatus, CloneRole, CloneSuspect};
+use hoist_wire::rest::{Client, ClientPage, ClientStatus, CloneRole, CloneSuspect, IdentityKind};
 use hoist_wire::{ClientId, ErrorCode, Instance};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::doors::{self, InPath};
@@ -16,12 +17,18 @@ const MAX_CURRENT: u32 = 100;
 /// Most ended downloads that a status shows.
 const MAX_RECENT: u32 = 10;
 
-#[derive(Debug, Deserialize)]
+/// What a list may be asked for.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ListQuery {
+pub(super) struct ListQuery {
+    /// Only those that have a link now, or only those that have none.
     connected: Option<bool>,
+    /// Only those whose id begins so.
     prefix: Option<String>,
+    /// Most that the page has; 100 where absent.
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
+    /// Where the page begins: `next` of the page before.
     cursor: Option<ClientId>,
 }
 
@@ -57,6 +64,10 @@ pub(super) async fn status(pages: State, client: InPath) -> Result<Json<ClientSt
         connected: client.as_ref().is_some_and(|client| client.connected),
         since: client.as_ref().and_then(|client| client.since),
         last_seen: client.as_ref().and_then(|client| client.last_seen),
+        identity: client.as_ref().and_then(|client| client.identity),
+        token_kid: client.as_ref().and_then(|client| client.token_kid.clone()),
+        token_secret_is_old: client.as_ref().is_some_and(|client| client.token_secret_is_old),
+        revoked_at: client.as_ref().and_then(|client| client.revoked_at),
         clone_suspected_at: client.as_ref().and_then(|client| client.clone_suspected_at),
         clone_suspects: client.as_ref().map(|client| client.clone_suspects.clone()).unwrap_or_default(),
         version: client.and_then(|client| client.version),
@@ -65,10 +76,15 @@ pub(super) async fn status(pages: State, client: InPath) -> Result<Json<ClientSt
     }))
 }
 
-fn show(pages: &Pages, row: ClientRow) -> Client {
+pub(super) fn show(pages: &Pages, row: ClientRow) -> Client {
     let connected = pages.link.links.is_connected(&row.client_id);
     // A link that lives is heard of at every ping.
     let last_seen = if connected { Some(pages.world.now()) } else { row.last_seen };
+    let identity = match (&row.enrolled_at, &row.token_expires_at) {
+        (Some(_), _) => Some(IdentityKind::Key),
+        (None, Some(_)) => Some(IdentityKind::Token),
+        (None, None) => None,
+    };
     Client {
         client_id: row.client_id,
         connected,
@@ -78,6 +94,11 @@ fn show(pages: &Pages, row: ClientRow) -> Client {
         os: row.os,
         host: row.host,
         token_expires_at: row.token_expires_at,
+        identity,
+        token_secret_is_old: row.token_kid.as_deref().is_some_and(|kid| kid != pages.tokens.kid()),
+        token_kid: row.token_kid,
+        enrolled_at: row.enrolled_at,
+        revoked_at: row.revoked_at,
         clone_suspected_at: row.suspicion.as_ref().map(|suspicion| suspicion.at),
         clone_suspects: row.suspicion.map(suspects).unwrap_or_default(),
     }

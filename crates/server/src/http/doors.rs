@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hoist_wire::limits::MAX_REST_BODY_BYTES;
 use hoist_wire::{ClientId, DownloadId, ErrorCode, IdError};
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use super::Problem;
@@ -58,6 +59,10 @@ pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Re
             format!("the body's content type is {there:?}: send JSON with `Content-Type: application/json`");
         return Err(Problem::new(ErrorCode::UnsupportedMediaType, detail));
     }
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+        let detail = format!("the body's content encoding is {encoding:?}: send it as it is");
+        return Err(Problem::new(ErrorCode::UnsupportedMediaType, detail));
+    }
     // serde would take `[]` for an object whose fields are all absent.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(Problem::new(
@@ -70,9 +75,11 @@ pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Re
     })
 }
 
-/// Tells whether a body calls itself JSON.
+/// Tells whether a body calls itself JSON, and nothing else.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let value = value.to_str().unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
 }
 
@@ -108,6 +115,10 @@ pub(super) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
 
 /// Reads a query; what is wrong with it is named.
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+    // What is not UTF-8 would be read as something else, and quietly find nothing.
+    if percent_decode_str(uri.query().unwrap_or_default()).decode_utf8().is_err() {
+        return Err(Problem::new(ErrorCode::InvalidRequest, "the query is not right: it is not UTF-8"));
+    }
     match axum::extract::Query::try_from_uri(uri) {
         Ok(axum::extract::Query(query)) => Ok(query),
         Err(error) => Err(Problem::new(

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use hoist_engine::life::Rejection;
 use hoist_wire::rest::{Download, DownloadChange, DownloadPage, DownloadRequest};
 use hoist_wire::{ClientId, DownloadId, ErrorCode};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::admission::Operator;
@@ -62,12 +63,18 @@ fn accepted(download: Download) -> Response {
     (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(download)).into_response()
 }
 
-#[derive(Debug, Deserialize)]
+/// What a list may be asked for.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ListQuery {
+pub(super) struct ListQuery {
+    /// Only this client's.
     client_id: Option<ClientId>,
+    /// Only those in this state.
     state: Option<hoist_wire::State>,
+    /// Most that the page has; 100 where absent.
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
+    /// Where the page begins: `next` of the page before.
     cursor: Option<DownloadId>,
 }
 

@@ -7,11 +7,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hoist_wire::limits::MAX_TTL_SECS;
 use hoist_wire::rest::{TokenKind, TokenReply, TokenRequest};
-use hoist_wire::{ClientId, ErrorCode};
+use hoist_wire::{ClientId, ErrorCode, IdError, Timestamp};
 
 use super::admission::Operator;
 use super::doors::{self, Body};
-use super::{Problem, State};
+use super::{Pages, Problem, State, enrolment};
 use crate::links::chain;
 
 /// How long an operator's token lives unless asked otherwise.
@@ -35,11 +35,11 @@ pub(super) async fn make(
     let ttl = asked.ttl_secs.map(Duration::from_secs);
     let made = match asked.kind {
         TokenKind::Client => {
-            let named = asked.subject.parse::<ClientId>();
-            let client_id =
-                named.map_err(|error| Problem::new(ErrorCode::InvalidClientId, error.to_string()))?;
-            pages.tokens.for_agent(&client_id, ttl.unwrap_or(pages.client_token_ttl))
+            let client_id = client(&asked.subject)?;
+            let made = not_revoked(&pages, &client_id).await?;
+            pages.tokens.for_agent(&client_id, ttl.unwrap_or(pages.client_token_ttl), made)
         }
+        TokenKind::Enrolment => Ok(enrolment::issue(&pages, client(&asked.subject)?, ttl).await?),
         TokenKind::Operator => {
             pages.tokens.for_operator(&asked.subject, asked.scopes.clone(), ttl.unwrap_or(OPERATOR_TTL))
         }
@@ -51,6 +51,22 @@ pub(super) async fn make(
     tracing::info!(by = operator.name, kind = ?asked.kind, subject = asked.subject, %expires_at, "token made");
     let reply = Json(TokenReply { token, expires_at });
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], reply).into_response())
+}
+
+fn client(subject: &str) -> Result<ClientId, Problem> {
+    subject.parse().map_err(|error: IdError| Problem::new(ErrorCode::InvalidClientId, error.to_string()))
+}
+
+/// Gives the moment that a new token says it was made at: now, or a little later where its client was revoked just now.
+async fn not_revoked(pages: &Pages, client_id: &ClientId) -> Result<Timestamp, Problem> {
+    let standing = pages.store.standing(client_id).await?;
+    if standing.public_key.is_some() {
+        let detail = format!(
+            "client {client_id} has a key of its own and no tokens: `hoist token enroll {client_id}` gives it a new key,              and `hoist clients revoke {client_id}` takes the key, so that it can have tokens again"
+        );
+        return Err(Problem::new(ErrorCode::InvalidRequest, detail));
+    }
+    Ok(pages.world.now().max(standing.tokens_not_before))
 }
 
 fn check(asked: &TokenRequest) -> Result<(), Problem> {

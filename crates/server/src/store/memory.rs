@@ -3,6 +3,8 @@
 //! Only with the feature `simulation`. It passes the same conformance suite. Deliberately absent: faults and delays;
 //! whoever simulates wraps it.
 
+mod identities;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use super::record::{
 };
 use super::{Store, StoreError};
 use crate::bucket::MultipartId;
+use identities::{Identity, Token};
 
 /// Where a row of the table `uploads` stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,7 @@ struct Client {
     newest: LinkSeq,
     /// Who opened the newest link.
     instance: Option<Instance>,
+    identity: Identity,
     row: ClientRow,
 }
 
@@ -51,6 +55,7 @@ struct Tables {
     uploads: Vec<Upload>,
     idempotency: BTreeMap<(String, String), (String, DownloadId, Timestamp)>,
     settings: BTreeMap<String, String>,
+    enrolments: BTreeMap<String, Token>,
 }
 
 /// The store in memory.
@@ -127,7 +132,8 @@ impl Store for MemoryStore {
         let mut tables = self.tables();
         let before = tables.clients.get(client);
         let newest = LinkSeq(before.map_or(0, |before| before.newest.0) + 1);
-        let suspicion = before.and_then(|before| before.row.suspicion.clone());
+        let known = before.map_or_else(|| ClientRow::never_seen(client), |before| before.row.clone());
+        let identity = before.map(|before| before.identity.clone()).unwrap_or_default();
         let row = ClientRow {
             client_id: client.clone(),
             connected_link: Some(newest),
@@ -136,11 +142,12 @@ impl Store for MemoryStore {
             agent_version: Some(who.agent_version.clone()),
             os: Some(who.os.clone()),
             host: Some(who.host.clone()),
-            token_expires_at: Some(who.token_expires_at),
-            suspicion,
+            token_expires_at: who.token_expires_at,
+            token_kid: who.token_kid.clone(),
+            ..known
         };
         let instance = who.instance.clone();
-        tables.clients.insert(client.clone(), Client { newest, instance, row });
+        tables.clients.insert(client.clone(), Client { newest, instance, identity, row });
         Ok(newest)
     }
 
@@ -167,11 +174,12 @@ impl Store for MemoryStore {
         client: &ClientId,
         link: LinkSeq,
         expires_at: Timestamp,
+        kid: &str,
     ) -> Result<(), StoreError> {
         if let Some(Client { row, .. }) = self.tables().clients.get_mut(client)
             && row.connected_link == Some(link)
         {
-            row.token_expires_at = Some(expires_at);
+            (row.token_expires_at, row.token_kid) = (Some(expires_at), Some(kid.to_owned()));
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: rules. A write here is guarded, never judged; what to write is decided in `engine`.
 
+pub mod identities;
 #[cfg(feature = "simulation")]
 mod memory;
 mod record;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hoist_wire::{Attempt, ClientId, DownloadId, Instance, LinkSeq, Timestamp};
 
+pub use identities::{Changed, Enrolled, Enrolment, Identities, Standing};
 #[cfg(feature = "simulation")]
 pub use memory::MemoryStore;
 pub use record::{
@@ -59,7 +61,7 @@ pub enum StoreError {
 
 /// What hoist keeps. Every write that returns `Ok` is on disk.
 #[async_trait]
-pub trait Store: Send + Sync + std::fmt::Debug {
+pub trait Store: Identities + Send + Sync + std::fmt::Debug {
     /// Tells whether the store answers, and takes writes again if the last one failed.
     async fn ping(&self) -> Result<(), StoreError>;
 
@@ -74,12 +76,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Notes that a client's link ended; a late one moves nothing.
     async fn close_link(&self, client: &ClientId, link: LinkSeq, now: Timestamp) -> Result<(), StoreError>;
 
-    /// Notes until when the token is good that a client was given over this link.
+    /// Notes until when the token is good that a client was given over this link, and which secret signed it.
     async fn token_renewed(
         &self,
         client: &ClientId,
         link: LinkSeq,
         expires_at: Timestamp,
+        kid: &str,
     ) -> Result<(), StoreError>;
 
     /// Notes at the start that this node has no link: whoever seems connected is not.

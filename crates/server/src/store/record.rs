@@ -141,8 +141,34 @@ pub struct ClientRow {
     pub host: Option<String>,
     /// When its token ends.
     pub token_expires_at: Option<Timestamp>,
+    /// Names the secret that its newest token was signed with; none for one with a key of its own.
+    pub token_kid: Option<String>,
+    /// Since when it has its own key.
+    pub enrolled_at: Option<Timestamp>,
+    /// When it was last revoked.
+    pub revoked_at: Option<Timestamp>,
     /// Two agents that both were this client, when that was last seen.
     pub suspicion: Option<CloneSuspicion>,
+}
+
+impl ClientRow {
+    /// Makes the row of a client that has had no link yet.
+    pub fn never_seen(client: &ClientId) -> Self {
+        Self {
+            client_id: client.clone(),
+            connected_link: None,
+            since: None,
+            last_seen: None,
+            agent_version: None,
+            os: None,
+            host: None,
+            token_expires_at: None,
+            token_kid: None,
+            enrolled_at: None,
+            revoked_at: None,
+            suspicion: None,
+        }
+    }
 }
 
 /// One agent was refused while another one had the client's link and answered.
@@ -169,8 +195,10 @@ pub struct Introduction {
     pub host: String,
     /// What else it says of itself.
     pub facts: BTreeMap<String, String>,
-    /// When its token ends.
-    pub token_expires_at: Timestamp,
+    /// When its token ends; none for one that showed its key.
+    pub token_expires_at: Option<Timestamp>,
+    /// Names the secret that its token was signed with; none for one that showed its key.
+    pub token_kid: Option<String>,
     /// Which process on which machine it is, where it says so.
     pub instance: Option<Instance>,
 }

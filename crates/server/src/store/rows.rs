@@ -172,6 +172,9 @@ pub(super) fn client(row: &SqliteRow) -> Result<ClientRow, StoreError> {
         os: columns.maybe_text("os")?,
         host: columns.maybe_text("host")?,
         token_expires_at: columns.maybe_time("token_expires_at")?,
+        token_kid: columns.maybe_text("token_kid")?,
+        enrolled_at: columns.maybe_time("enrolled_at")?,
+        revoked_at: columns.maybe_time("revoked_at")?,
         suspicion,
     })
 }

@@ -2,6 +2,7 @@
 
 mod clients;
 mod idempotency;
+mod identities;
 mod uploads;
 
 use std::path::Path;
@@ -164,8 +165,9 @@ impl Store for SqliteStore {
         client: &ClientId,
         link: LinkSeq,
         expires_at: Timestamp,
+        kid: &str,
     ) -> Result<(), StoreError> {
-        self.token_renewed_row(client, link, expires_at).await
+        self.token_renewed_row(client, link, expires_at, kid).await
     }
 
     async fn close_all_links(&self, now: Timestamp) -> Result<(), StoreError> {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::expected;
+use crate::{expected, identities};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -22,7 +22,7 @@ pub(crate) fn read(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, expected: &T) {
+pub(crate) fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, expected: &T) {
     let golden = read(name);
     let decoded: T = serde_json::from_str(&golden).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!(&decoded, expected, "{name} decodes");
@@ -147,6 +147,7 @@ fn what_rest_says_is_pinned() {
 fn no_golden_file_is_forgotten() {
     let mut known: BTreeSet<String> = REST.iter().map(|name| (*name).to_owned()).collect();
     known.insert("names".to_owned());
+    known.extend(identities::NAMES.map(str::to_owned));
     known.extend(expected::to_server().iter().map(|(name, _)| format!("to_server.{name}")));
     known.extend(expected::to_agent().iter().map(|(name, _)| format!("to_agent.{name}")));
     let there: BTreeSet<String> = std::fs::read_dir(folder())
@@ -180,6 +181,7 @@ fn each_name_is_pinned() {
     names::<ChecksumKind>(&pinned, "checksum_kind");
     names::<hoist_wire::to_agent::GoodbyeReason>(&pinned, "goodbye_reason");
     names::<hoist_wire::to_agent::Encoding>(&pinned, "encoding");
+    names::<hoist_wire::rest::IdentityKind>(&pinned, "identity_kind");
     names::<hoist_wire::rest::TokenKind>(&pinned, "token_kind");
 
     let codes = names::<ErrorCode>(&pinned, "error_code");

@@ -139,6 +139,22 @@ fn codes_stand_where_the_code_puts_them() {
 }
 
 #[test]
+fn the_examples_of_identities_are_the_golden_files() {
+    use hoist_wire::identity::{ENROLL_PATH, NONCE_LIFE_SECS, NONCE_PATH, PROOF_LIFE_SECS};
+    let said = section(DOC, "## A key of its own");
+    let examples: Vec<Value> = said
+        .split("```json\n")
+        .skip(1)
+        .map(|rest| serde_json::from_str(rest.split("```").next().unwrap()).unwrap())
+        .collect();
+    let golden = ["identity.enroll_request", "identity.enroll_reply", "identity.nonce_reply", "claims.proof"];
+    let pinned: Vec<Value> = golden.iter().map(|name| serde_json::from_str(&read(name)).unwrap()).collect();
+    assert_eq!(examples, pinned);
+    assert!(said.contains(&format!("POST {ENROLL_PATH} ")) && said.contains(&format!("GET {NONCE_PATH} ")));
+    assert!(said.contains(&format!("at most {PROOF_LIFE_SECS} s behind")) && NONCE_LIFE_SECS == 60);
+}
+
+#[test]
 fn the_handshake_is_the_one_of_the_code() {
     let opening = section(DOC, "## Opening a link");
     assert!(opening.contains(&format!("\nGET {} HTTP/1.1\n", hoist_wire::LINK_PATH)));

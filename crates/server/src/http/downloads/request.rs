@@ -77,11 +77,14 @@ pub(super) fn idempotency(
     client: &ClientId,
     body: &Bytes,
 ) -> Result<Option<Idempotency>, Problem> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
     let key = value.to_str().unwrap_or_default();
-    if key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES {
-        let detail =
-            format!("Idempotency-Key must be 1 to {MAX_IDEMPOTENCY_KEY_BYTES} printable ASCII characters");
+    let is_plain = key.bytes().all(|b| matches!(b, b' '..=b'~'));
+    if key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES || !is_plain || values.next().is_some() {
+        let detail = format!(
+            "Idempotency-Key must be there once, with 1 to {MAX_IDEMPOTENCY_KEY_BYTES} printable ASCII characters"
+        );
         return Err(Problem::new(ErrorCode::InvalidRequest, detail));
     }
     let hash = Sha256::new().chain_update(client.as_str()).chain_update([0]).chain_update(body).finalize();
