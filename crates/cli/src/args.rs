@@ -15,6 +15,8 @@ const AFTER_HELP: &str = "\
 Settings come from the environment, or from the file .env in this folder:
   SERVER_URL      the server (default http://127.0.0.1:8080)
   OPERATOR_TOKEN  the token to show it; a server in trial mode needs none
+  EXTRA_CA_FILE   more certificate authorities to trust (PEM), beside the system's
+  ALLOW_PLAIN_SERVER=true  sends the token over plain http:// to another machine too
 
 Exit codes:
   0    done

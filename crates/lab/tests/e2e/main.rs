@@ -41,4 +41,5 @@ mod stop;
 mod storm;
 mod structure;
 mod thin_link;
+mod tls;
 mod trouble;
