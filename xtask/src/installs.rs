@@ -95,7 +95,7 @@ fn mark(folder: &Path, requirement: &str) -> Result<()> {
 }
 
 /// Makes a virtual environment with one package, whose program is `program`.
-fn venv(shell: &Shell, folder: &Path, program: &str, requirement: &str) -> Result<()> {
+pub(crate) fn venv(shell: &Shell, folder: &Path, program: &str, requirement: &str) -> Result<()> {
     if is_installed(folder, requirement) && folder.join(program).exists() {
         println!("{requirement} is there");
         return Ok(());

@@ -5,6 +5,8 @@
 mod agent;
 mod config;
 mod dial;
+#[cfg(feature = "simulation")]
+pub mod exposed;
 mod link;
 mod platform;
 mod proxy;

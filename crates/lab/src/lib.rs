@@ -9,6 +9,7 @@ pub mod binaries;
 pub mod book;
 pub mod cli;
 pub mod contract;
+pub mod fuzz;
 pub mod jwt;
 pub mod key_service;
 pub mod operator;

@@ -151,6 +151,7 @@ async fn a_record_reads_back_as_it_was_written(store: &dyn Store) {
     record.life.attempt = Attempt(3);
     record.life.link = Some(LinkSeq(7));
     record.life.changed_passes = 2;
+    record.life.contradicted = 3;
     record.max_rate_bytes_per_sec = Some(250_000);
     record.life.size_bytes = Some(48 << 40);
     record.life.upload = Some(Upload { part_size_bytes: 5 << 30, checksum: ChecksumKind::PartMd5 });

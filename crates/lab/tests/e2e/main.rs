@@ -4,6 +4,7 @@
 
 mod cancel;
 mod cli;
+mod corpora;
 mod faults;
 mod files;
 mod grants;
@@ -26,6 +27,8 @@ mod promise_4_never_mixes;
 mod promise_5_nothing_silent;
 #[path = "../promise_6_no_litter.rs"]
 mod promise_6_no_litter;
+#[path = "../promise_7_no_loose_keys.rs"]
+mod promise_7_no_loose_keys;
 #[path = "../promise_9_one_writer.rs"]
 mod promise_9_one_writer;
 mod queue;

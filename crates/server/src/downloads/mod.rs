@@ -3,6 +3,8 @@
 //! Deliberately absent: rules (`engine`), S3 (`bucket`), SQL (`store`). A driver joins them, one event at a time.
 
 mod driver;
+#[cfg(feature = "simulation")]
+pub mod exposed;
 mod key;
 mod opening;
 mod proof;

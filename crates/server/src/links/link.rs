@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use axum::extract::ws::Message;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use hoist_wire::limits::{LINK_SILENCE_SECS, MAX_FACT_BYTES, MAX_FACTS, MAX_SLOTS, PING_INTERVAL_SECS};
+use hoist_wire::limits::{
+    LINK_SILENCE_SECS, MAX_FACT_BYTES, MAX_FACTS, MAX_MESSAGE_BYTES, MAX_SLOTS, PING_INTERVAL_SECS,
+};
 use hoist_wire::to_agent::{Goodbye, GoodbyeReason, Renew, ToAgent, Welcome};
 use hoist_wire::to_server::{Hello, ToServer, Unsupported};
 use hoist_wire::{ClientId, DecodeError, Instance, LinkSeq, Timestamp};
@@ -166,7 +168,7 @@ impl<S: Socket> Link<S> {
             desk_at: None,
             timer: Box::pin(sleep_until(now + PING_EVERY)),
         };
-        tracing::info!(%client_id, link = %seq, version = %hello.agent_version, host = %hello.host, "link opened");
+        tracing::info!(%client_id, link = %seq, version = printable(&hello.agent_version), host = printable(&hello.host), "link opened");
         let end = if entered {
             link.begin(&hello).await
         } else {
@@ -313,7 +315,7 @@ impl<S: Socket> Link<S> {
                     self.handle.say(ToAgent::Unsupported(Unsupported { kind }));
                     Ok(())
                 }
-                Err(error) => Err(LinkEnd::Violation(error.to_string())),
+                Err(error) => Err(LinkEnd::Violation(printable(&error.to_string()))),
             },
             Message::Binary(_) => Err(LinkEnd::Violation(String::from("a binary frame"))),
             Message::Ping(_) => {
@@ -477,8 +479,13 @@ async fn first_message(socket: &mut impl Socket) -> Result<Hello, LinkEnd> {
     match ToServer::decode(&text) {
         Ok(ToServer::Hello(hello)) if hello.busy.len() <= MAX_SLOTS.into() => Ok(hello),
         Ok(_) => Err(LinkEnd::Violation(String::from("the first message is not a hello"))),
-        Err(error) => Err(LinkEnd::Violation(error.to_string())),
+        Err(error) => Err(LinkEnd::Violation(printable(&error.to_string()))),
     }
+}
+
+/// Makes one line of what an agent said, for the log: a line end in it would forge another entry.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE_BYTES / 4).collect()
 }
 
 /// Takes what an agent says of itself, cut to what is kept.

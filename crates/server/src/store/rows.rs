@@ -147,6 +147,7 @@ fn life(columns: &Columns<'_, SqliteRow>) -> Result<Life, StoreError> {
         attempt: Attempt(columns.small("attempt")?),
         link: columns.maybe_number("link")?.map(LinkSeq),
         changed_passes: columns.small("changed_passes")?,
+        contradicted: columns.small("contradicted")?,
         on_change: columns.named("on_change")?,
         site_chooses: columns.number("site_chooses")? != 0,
         expires_at: columns.time("expires_at")?,

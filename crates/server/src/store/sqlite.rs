@@ -403,9 +403,9 @@ const INSERT_RECORD: &str = "insert into downloads (id, client_id, version, stat
      reason_since, next_at, attempt, link, changed_passes, on_change, expires_at, size_bytes, part_size_bytes, checksum, \
      crc64nvme, absent_since, proof, error_code, error_message, file_path, found_path, file_name, modified_ms, \
      object_key, write_token, metadata, requested_by, stored_bytes, created_at, started_at, updated_at, finished_at, is_open, \
-     max_rate_bytes_per_sec, site_chooses) \
+     max_rate_bytes_per_sec, site_chooses, contradicted) \
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, \
-     $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37)";
+     $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38)";
 
 const UPDATE_RECORD: &str = "update downloads set version = version + 1, client_id = $2, state = $4, reason_code = $5, \
      reason_message = $6, reason_since = $7, next_at = $8, attempt = $9, link = $10, changed_passes = $11, \
@@ -413,7 +413,7 @@ const UPDATE_RECORD: &str = "update downloads set version = version + 1, client_
      absent_since = $18, proof = $19, error_code = $20, error_message = $21, file_path = $22, found_path = $23, \
      file_name = $24, modified_ms = $25, object_key = $26, write_token = $27, metadata = $28, requested_by = $29, \
      stored_bytes = $30, created_at = $31, started_at = $32, updated_at = $33, finished_at = $34, is_open = $35, \
-     max_rate_bytes_per_sec = $36, site_chooses = $37 where id = $1 and version = $3";
+     max_rate_bytes_per_sec = $36, site_chooses = $37, contradicted = $38 where id = $1 and version = $3";
 
 fn bind_record<'q>(query: SqliteQuery<'q>, record: &'q Record) -> SqliteQuery<'q> {
     let life = &record.life;
@@ -458,6 +458,7 @@ fn bind_record<'q>(query: SqliteQuery<'q>, record: &'q Record) -> SqliteQuery<'q
         .bind(i64::from(!life.state.is_final()))
         .bind(record.max_rate_bytes_per_sec.map(number))
         .bind(i64::from(life.site_chooses))
+        .bind(i64::from(life.contradicted))
 }
 
 fn id_of(row: &SqliteRow) -> Result<DownloadId, StoreError> {
