@@ -118,6 +118,7 @@ pub(super) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
 /// Reads a query in which `label=name=value` may stand several times.
 pub(super) fn query_and_labels<T: DeserializeOwned>(uri: &Uri) -> Result<(T, Labels), Problem> {
     let wrong = |detail: String| Problem::new(ErrorCode::InvalidRequest, detail);
+    check_utf8(uri)?;
     let (mut labels, mut rest) = (Labels::new(), form_urlencoded::Serializer::new(String::from("/?")));
     for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
         if name != "label" {
@@ -136,12 +137,16 @@ pub(super) fn query_and_labels<T: DeserializeOwned>(uri: &Uri) -> Result<(T, Lab
     Ok((query(&rest)?, labels))
 }
 
+/// Refuses a query that is not UTF-8: it would be read as something else, and quietly find nothing.
+fn check_utf8(uri: &Uri) -> Result<(), Problem> {
+    let text = percent_decode_str(uri.query().unwrap_or_default()).decode_utf8();
+    let refuse = |_| Problem::new(ErrorCode::InvalidRequest, "the query is not right: it is not UTF-8");
+    text.map(drop).map_err(refuse)
+}
+
 /// Reads a query; what is wrong with it is named.
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
-    // What is not UTF-8 would be read as something else, and quietly find nothing.
-    if percent_decode_str(uri.query().unwrap_or_default()).decode_utf8().is_err() {
-        return Err(Problem::new(ErrorCode::InvalidRequest, "the query is not right: it is not UTF-8"));
-    }
+    check_utf8(uri)?;
     match axum::extract::Query::try_from_uri(uri) {
         Ok(axum::extract::Query(query)) => Ok(query),
         Err(error) => Err(Problem::new(

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::Method;
+use hoist_wire::limits::MAX_REACH_LABELS;
 use hoist_wire::rest::{Problem, Scope};
 use hoist_wire::{ClientId, DownloadId, ErrorCode};
 use schemars::JsonSchema;
@@ -74,6 +75,16 @@ impl Operation {
         self.parameters.extend(schemas.query::<T>().into_iter().map(|(name, required, mut schema)| {
             let about = schema.as_object_mut().and_then(|schema| schema.remove("description"));
             json!({ "name": name, "in": "query", "required": required, "description": about, "schema": schema })
+        }));
+        self.fails(&[ErrorCode::InvalidRequest])
+    }
+
+    /// Takes labels in the query, each in a parameter of its own.
+    pub(super) fn labels(mut self) -> Self {
+        self.parameters.push(json!({
+            "name": "label", "in": "query", "required": false, "style": "form", "explode": true,
+            "description": "Only of clients with this label, `NAME=VALUE`; repeated, with all of them.",
+            "schema": { "type": "array", "items": { "type": "string" }, "maxItems": MAX_REACH_LABELS },
         }));
         self.fails(&[ErrorCode::InvalidRequest])
     }

@@ -36,6 +36,7 @@ pub(super) fn describe(route: &Route, schemas: &mut Schemas) -> Option<Operation
         ("GET", "/clients") => page
             .named("listClients")
             .asks::<clients::ListQuery>(schemas)
+            .labels()
             .answers::<ClientPage>(200, "clients by id; `next` is the `cursor` of the page after", schemas)
             .fails(&[StoreUnavailable]),
         ("POST", "/clients/{client_id}/revoke") => page
@@ -76,6 +77,7 @@ pub(super) fn describe(route: &Route, schemas: &mut Schemas) -> Option<Operation
         ("GET", "/downloads") => page
             .named("listDownloads")
             .asks::<downloads::ListQuery>(schemas)
+            .labels()
             .answers::<DownloadPage>(
                 200,
                 "downloads, newest first; `next` is the `cursor` of the page after",
