@@ -76,6 +76,11 @@ pub(crate) fn s3_servers(shell: &Shell) -> Result<LocalStack> {
     local_stack(shell, &tools)
 }
 
+/// Installs schemathesis, which attacks REST by its OpenAPI document.
+pub(crate) fn schemathesis(shell: &Shell) -> Result<()> {
+    venv(shell, &tools(shell).join("schemathesis"), "bin/st", "schemathesis==4.32.5")
+}
+
 /// Gives the folder of the tools.
 pub(crate) fn tools(shell: &Shell) -> PathBuf {
     shell.root().join("target/test-tools")
@@ -90,7 +95,7 @@ fn mark(folder: &Path, requirement: &str) -> Result<()> {
 }
 
 /// Makes a virtual environment with one package, whose program is `program`.
-fn venv(shell: &Shell, folder: &Path, program: &str, requirement: &str) -> Result<()> {
+pub(crate) fn venv(shell: &Shell, folder: &Path, program: &str, requirement: &str) -> Result<()> {
     if is_installed(folder, requirement) && folder.join(program).exists() {
         println!("{requirement} is there");
         return Ok(());

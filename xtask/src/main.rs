@@ -1,6 +1,7 @@
 //! The menu: demo, test, check, sim. `cargo xtask` alone prints it.
 
 mod demo;
+mod dependencies;
 mod installs;
 mod programs;
 mod steps;
@@ -25,9 +26,9 @@ struct Cli {
 enum Task {
     /// Starts server and agent on this machine, and brings a 100 MiB file up through them.
     Demo(demo::Demo),
-    /// Installs what tests need, then runs everything: format, lints, all tests against real S3 servers.
+    /// Installs what tests need, then runs everything: format, lints, dependencies, all tests against real S3 servers.
     Test,
-    /// The fast loop: format, lints, unit tests.
+    /// The fast loop: format, lints, dependencies, unit tests.
     Check,
     /// Runs the programs' own loops in simulated worlds: `--seeds N [--from S]`, or `--seed S --trace`.
     Sim {

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::dependencies::{self, Tool};
 use crate::installs::{self, LocalStack};
 use crate::steps::Shell;
 
@@ -13,6 +14,7 @@ const PROGRAMS: [&str; 6] = ["-p", "hoist-server", "-p", "hoist-agent", "-p", "h
 /// Runs the fast loop.
 pub(crate) fn check(shell: &Shell) -> Result<()> {
     lints(shell)?;
+    shell.step("dependencies", || dependencies::check(shell, Tool::Wanted))?;
     shell.step("unit tests", || {
         tests(
             shell,
@@ -30,7 +32,10 @@ pub(crate) fn test(shell: &Shell) -> Result<()> {
         )
     })?;
     let local_stack = shell.step("S3 servers", || installs::s3_servers(shell))?;
+    shell.step("cargo-deny", || dependencies::install(shell))?;
+    shell.step("schemathesis", || installs::schemathesis(shell))?;
     lints(shell)?;
+    shell.step("dependencies", || dependencies::check(shell, Tool::Required))?;
     shell.step("build of the programs", || shell.run(shell.cargo(&["build", "--bins"]).args(PROGRAMS)))?;
     let result = shell.step("tests", || {
         let mut cargo = shell.cargo(&["test", "--workspace", "--no-fail-fast"]);

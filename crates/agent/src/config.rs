@@ -18,6 +18,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::proxy::{Proxies, is_loopback};
 use crate::roots::{Roots, RootsError};
+use crate::tls::ClientCert;
 use crate::upload::address::{self, AddressPolicy};
 
 /// Brings files up on demand: dials the server and puts files straight into its bucket.
@@ -63,6 +64,15 @@ pub struct Settings {
     /// More certificate authorities to trust (PEM), beside the system's.
     #[arg(long, env = "EXTRA_CA_FILE", value_parser = path())]
     pub extra_ca_file: Option<PathBuf>,
+    /// Certificate (PEM) that the agent shows to the server, or to a proxy before it.
+    #[arg(long, env = "CLIENT_CERT_FILE", value_parser = path())]
+    pub client_cert_file: Option<PathBuf>,
+    /// The certificate's key (PEM).
+    #[arg(long, env = "CLIENT_KEY_FILE", value_parser = path())]
+    pub client_key_file: Option<PathBuf>,
+    /// Allow ws:// to a server that is not on this machine: anyone on the way can read the token and act as this site.
+    #[arg(long, env = "ALLOW_PLAIN_SERVER", value_parser = switch("ALLOW_PLAIN_SERVER"))]
+    pub allow_plain_server: bool,
     /// Allow storage over plain http that is not on this machine.
     #[arg(long, env = "ALLOW_PLAIN_STORAGE", value_parser = switch("ALLOW_PLAIN_STORAGE"))]
     pub allow_plain_storage: bool,
@@ -109,6 +119,20 @@ pub enum ConfigError {
         url: String,
         /// What is wrong with it.
         why: &'static str,
+    },
+    /// The token would go over the network for all to read.
+    #[error(
+        "SERVER_WS_URL {0:?} is plain ws:// to another machine, where anyone on the way could read the token: use wss://, or \
+        set ALLOW_PLAIN_SERVER=true in a network that is yours alone"
+    )]
+    PlainServer(String),
+    /// Half of a certificate.
+    #[error("{set} is set without {missing}: set both, or none")]
+    HalfCert {
+        /// What is set.
+        set: &'static str,
+        /// What is not.
+        missing: &'static str,
     },
     /// No token, or two.
     #[error("no token: set CLIENT_TOKEN or CLIENT_TOKEN_FILE (make one with `hoist token client ID`)")]
@@ -169,6 +193,8 @@ pub struct Config {
     pub on_change: Option<OnChange>,
     /// More certificate authorities to trust.
     pub extra_ca_file: Option<PathBuf>,
+    /// The certificate that it shows to the server.
+    pub client_cert: Option<ClientCert>,
     /// Where it may send.
     pub addresses: AddressPolicy,
     /// The way out.
@@ -201,7 +227,17 @@ impl Settings {
     /// [`ConfigError`] naming the setting and its mend.
     pub fn resolve(self) -> Result<Config, ConfigError> {
         let server = ServerUrl::parse(&self.server_ws_url)?;
+        if !server.tls && !server.is_loopback() && !self.allow_plain_server {
+            return Err(ConfigError::PlainServer(server.uri.to_string()));
+        }
         let filled = |path: Option<PathBuf>| path.filter(|path| !path.as_os_str().is_empty());
+        let half = |set, missing| ConfigError::HalfCert { set, missing };
+        let client_cert = match (filled(self.client_cert_file), filled(self.client_key_file)) {
+            (Some(cert_file), Some(key_file)) => Some(ClientCert { cert_file, key_file }),
+            (Some(_), None) => return Err(half("CLIENT_CERT_FILE", "CLIENT_KEY_FILE")),
+            (None, Some(_)) => return Err(half("CLIENT_KEY_FILE", "CLIENT_CERT_FILE")),
+            (None, None) => None,
+        };
         let token = match (filled(self.client_token_file), self.client_token) {
             // With both, the token given is what the file starts from when it does not exist yet.
             (Some(path), Some(token)) if !path.exists() && !token.expose_secret().is_empty() => {
@@ -235,6 +271,7 @@ impl Settings {
             max_rate: self.max_rate,
             on_change: self.on_change,
             extra_ca_file: filled(self.extra_ca_file),
+            client_cert,
             addresses,
             proxies: Proxies::from_env(),
         })
@@ -332,6 +369,25 @@ mod tests {
         assert!(settings(&["--client-token", &good, "--client-id", "site-1"]).is_ok());
         let error = settings(&["--client-token", &good, "--client-id", "site-2"]).unwrap_err().to_string();
         assert!(error.contains("site-2") && error.contains("site-1"), "{error}");
+    }
+
+    #[test]
+    fn a_token_is_not_sent_for_all_to_read() {
+        let good = token("site-1", AGENT_AUDIENCE);
+        let to = |url: &str, more: &[&str]| {
+            let args = ["--client-token", good.as_str(), "--server-ws-url", url];
+            settings(&args.iter().chain(more).copied().collect::<Vec<_>>())
+        };
+        for plain in ["ws://hoist.example.com", "ws://10.0.0.1:8080", "ws://localhost.example.com"] {
+            let error = to(plain, &[]).unwrap_err().to_string();
+            assert!(error.contains(plain) && error.contains("ALLOW_PLAIN_SERVER"), "{error}");
+            assert!(to(plain, &["--allow-plain-server"]).is_ok());
+        }
+        for good in ["wss://hoist.example.com", "ws://127.0.0.1:8080", "ws://localhost:1", "ws://[::1]:1"] {
+            assert!(to(good, &[]).is_ok(), "{good}");
+        }
+        let error = to("wss://h", &["--client-cert-file", "/c"]).unwrap_err().to_string();
+        assert!(error.contains("CLIENT_KEY_FILE"), "{error}");
     }
 
     #[test]

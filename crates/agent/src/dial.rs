@@ -45,7 +45,10 @@ const UNSENT_BYTES: u32 = 128 * 1024;
 /// What is needed to connect anywhere.
 #[derive(Debug, Clone)]
 pub(crate) struct Dialer {
+    /// For storage.
     pub(crate) tls: Arc<rustls::ClientConfig>,
+    /// For the server, with a certificate of the agent's own.
+    pub(crate) link_tls: Arc<rustls::ClientConfig>,
     pub(crate) proxies: Proxies,
     pub(crate) addresses: AddressPolicy,
 }
@@ -63,7 +66,7 @@ pub(crate) enum DialError {
     Tcp { addr: SocketAddr, source: io::Error },
     #[error("no way through the proxy: {0}")]
     Proxy(#[from] ProxyError),
-    #[error("TLS with {host} failed: {source}")]
+    #[error("TLS with {host} failed: {source}{}", mend(source))]
     Tls { host: String, source: io::Error },
     #[error("{0} did not answer the handshake within {t} s", t = HANDSHAKE_TIMEOUT.as_secs())]
     TimeOut(String),
@@ -157,10 +160,29 @@ impl Dialer {
         }
         let failed = |source| DialError::Tls { host: host.to_owned(), source };
         let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(io::Error::other(error)))?;
-        let shake = TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp);
+        let shake =
+            TlsConnector::from(Arc::clone(if guarded.is_some() { &self.tls } else { &self.link_tls }))
+                .connect(name, tcp);
         let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, shake).await;
         let stream = shaken.map_err(|_| DialError::TimeOut(host.to_owned()))?.map_err(failed)?;
         Ok((Stream::Tls(Box::new(stream)), taken))
+    }
+}
+
+/// Says what may be done about a certificate that is not trusted.
+fn mend(error: &io::Error) -> &'static str {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => {
+            "; if the certificate is of an authority of your own, name it with EXTRA_CA_FILE"
+        }
+        Some(rustls::Error::InvalidCertificate(
+            rustls::CertificateError::Expired
+            | rustls::CertificateError::ExpiredContext { .. }
+            | rustls::CertificateError::NotValidYet
+            | rustls::CertificateError::NotValidYetContext { .. },
+        )) => "; renew the certificate, or set this machine's clock",
+        Some(_) | None => "",
     }
 }
 

@@ -5,6 +5,8 @@
 mod agent;
 mod config;
 mod dial;
+#[cfg(feature = "simulation")]
+pub mod exposed;
 mod link;
 mod platform;
 mod proxy;
@@ -25,7 +27,7 @@ pub use config::{Config, ConfigError, ServerUrl, Settings, TokenSource};
 pub use link::LinkError;
 pub use proxy::Proxies;
 pub use roots::{Roots, RootsError};
-pub use tls::TlsError;
+pub use tls::{ClientCert, TlsError};
 pub use upload::address::AddressPolicy;
 
 use dial::Dialer;
@@ -59,8 +61,13 @@ pub enum AgentError {
 /// # Errors
 /// [`AgentError`] where going on cannot help: refused credentials above all.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), AgentError> {
-    let tls = tls::client_config(config.extra_ca_file.as_deref())?;
-    let dialer = Dialer { tls, proxies: config.proxies.clone(), addresses: config.addresses };
+    let extra = config.extra_ca_file.as_deref();
+    let tls = tls::client_config(extra, None)?;
+    let link_tls = match &config.client_cert {
+        Some(own) => tls::client_config(extra, Some(own))?,
+        None => Arc::clone(&tls),
+    };
+    let dialer = Dialer { tls, link_tls, proxies: config.proxies.clone(), addresses: config.addresses };
     let random = getrandom::u64().map_err(|error| AgentError::Random(error.to_string()))?;
     let instance = hoist_wire::Instance::new(&format!("{random:016x}"), &platform::machine_id())
         .map_err(|error| AgentError::Defect(error.to_string()))?;

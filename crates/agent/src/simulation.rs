@@ -158,6 +158,7 @@ pub async fn run<M: Machine>(
         max_rate: None,
         on_change: None,
         extra_ca_file: None,
+        client_cert: None,
         addresses: AddressPolicy::default(),
         proxies: Proxies::none(),
     };

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use hoist_wire::ErrorCode;
 use hoist_wire::rest::Problem;
+use hoist_wire::switch::parse_switch;
 use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION, RETRY_AFTER};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Certificate, Method, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use url::{Host, Url};
@@ -68,6 +69,11 @@ impl Ask {
         Self { body: Some(body), ..Self::new(Method::PATCH, path) }
     }
 
+    /// Puts something in the place of what was there; said twice it is said once.
+    pub(crate) fn put(path: &[&str], body: String) -> Self {
+        Self { body: Some(body), ..Self::new(Method::PUT, path) }
+    }
+
     /// Posts JSON; only with an idempotency key it is posted again when no answer comes.
     pub(crate) fn post(path: &[&str], body: String, key: Option<String>) -> Self {
         Self { again: key.is_some(), body: Some(body), key, ..Self::new(Method::POST, path) }
@@ -95,6 +101,13 @@ impl Api {
             )));
         }
         let token = token.map(bearer).transpose()?;
+        let is_open = base.scheme() == "http" && !is_loopback(&base);
+        if token.is_some() && is_open && !allows_plain()? {
+            return Err(Failure::Input(format!(
+                "{base} is plain http:// to another machine, where anyone on the way could read OPERATOR_TOKEN: use https://, \
+                or set ALLOW_PLAIN_SERVER=true in a network that is yours alone"
+            )));
+        }
         let http = client(&base)?.timeout(Duration::from_secs(30)).build().map_err(|e| setup(&e))?;
         Ok(Self { base, token, http })
     }
@@ -226,17 +239,50 @@ pub(crate) fn pause(failure: &Failure, usual: Duration) -> Duration {
 /// # Errors
 /// [`Failure::Input`] when the address names no host.
 pub(crate) fn client(url: &Url) -> Result<reqwest::ClientBuilder, Failure> {
-    let loopback = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => return Err(Failure::Input(format!("{url} names no host"))),
-    };
+    if url.host().is_none() {
+        return Err(Failure::Input(format!("{url} names no host")));
+    }
     let builder = reqwest::Client::builder()
+        .tls_certs_merge(extra_authorities()?)
         .user_agent(concat!("hoist/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(10));
-    Ok(if loopback { builder.no_proxy() } else { builder })
+    Ok(if is_loopback(url) { builder.no_proxy() } else { builder })
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Tells whether a token may go over the network for all to read.
+fn allows_plain() -> Result<bool, Failure> {
+    let name = "ALLOW_PLAIN_SERVER";
+    match std::env::var(name) {
+        Ok(text) if !text.is_empty() => {
+            parse_switch(name, &text).map_err(|why| Failure::Input(why.to_string()))
+        }
+        Ok(_) | Err(_) => Ok(false),
+    }
+}
+
+/// Reads the authorities that are trusted beside the system's.
+fn extra_authorities() -> Result<Vec<Certificate>, Failure> {
+    let Some(path) = std::env::var_os("EXTRA_CA_FILE").filter(|path| !path.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let bad = |why: String| {
+        Failure::Input(format!(
+            "EXTRA_CA_FILE={path:?} cannot be used: {why}; give a file with certificates in PEM"
+        ))
+    };
+    let pem = std::fs::read(&path).map_err(|error| bad(error.to_string()))?;
+    let found = Certificate::from_pem_bundle(&pem).map_err(|error| bad(causes(error)))?;
+    if found.is_empty() { Err(bad("it holds no certificate".to_owned())) } else { Ok(found) }
 }
 
 /// Explains a client that cannot be built, by the trust store for one.

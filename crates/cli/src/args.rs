@@ -6,15 +6,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use hoist_wire::audit::Head;
 use hoist_wire::duration::{LengthError, parse_duration, parse_rate};
+use hoist_wire::reach::check_label;
 use hoist_wire::rest::Scope;
-use hoist_wire::{ClientId, DownloadId, OnChange, State};
+use hoist_wire::{ClientId, DownloadId, OnChange, State, Timestamp};
 use url::Url;
 
 const AFTER_HELP: &str = "\
 Settings come from the environment, or from the file .env in this folder:
   SERVER_URL      the server (default http://127.0.0.1:8080)
   OPERATOR_TOKEN  the token to show it; a server in trial mode needs none
+  EXTRA_CA_FILE   more certificate authorities to trust (PEM), beside the system's
+  ALLOW_PLAIN_SERVER=true  sends the token over plain http:// to another machine too
 
 Exit codes:
   0    done
@@ -81,6 +85,18 @@ pub(crate) enum Command {
     Status { client: ClientId },
     /// Lists all clients that the server knows.
     List,
+    /// Clients: list them, label one, or revoke one that was stolen.
+    Clients {
+        #[command(subcommand)]
+        what: Clients,
+    },
+    /// Operators: revoke the tokens of one.
+    Operators {
+        #[command(subcommand)]
+        what: Operators,
+    },
+    /// Shows the audit trail, newest first; or checks it.
+    Audit(Audit),
     /// Makes a token, and prints it alone on stdout.
     Token {
         #[command(subcommand)]
@@ -154,6 +170,78 @@ pub(crate) struct Downloads {
     pub(crate) limit: u32,
 }
 
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Audit {
+    #[command(subcommand)]
+    pub(crate) what: Option<Verify>,
+    /// Only what this operator or client did.
+    #[arg(long)]
+    pub(crate) who: Option<String>,
+    /// Only this action, such as token.make.
+    #[arg(long)]
+    pub(crate) action: Option<String>,
+    /// Only lines with this text in who, subject or detail: a client, a download.
+    #[arg(long)]
+    pub(crate) about: Option<String>,
+    /// Only from then on (RFC 3339).
+    #[arg(long)]
+    pub(crate) since: Option<Timestamp>,
+    /// Only before then (RFC 3339).
+    #[arg(long)]
+    pub(crate) until: Option<Timestamp>,
+    /// Only what was refused.
+    #[arg(long)]
+    pub(crate) refused: bool,
+    /// At most so many.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verify {
+    /// Fetches the whole trail, and checks the chain here: an edit, a gap and a cut show, and that these heads are in it.
+    Verify {
+        /// A head that the server's log said once, SEQ:HASH; may be given more than once. Without one, a tail that was cut is
+        /// not seen.
+        #[arg(long = "head", value_name = "SEQ:HASH")]
+        heads: Vec<Head>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Clients {
+    /// Lists all clients, as `hoist list` does.
+    List,
+    /// Takes a client's key and tokens, and ends its link at once: for a machine that was stolen or copied.
+    Revoke { id: ClientId },
+    /// Changes the labels of a client, which say whose token reaches it.
+    Label {
+        id: ClientId,
+        /// NAME=VALUE sets a label, NAME- removes one.
+        #[arg(required = true, value_name = "NAME=VALUE|NAME-", value_parser = parse_label_change)]
+        changes: Vec<LabelChange>,
+    },
+}
+
+/// A change of one label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LabelChange {
+    /// The label has this value from now on.
+    Set(String, String),
+    /// The label goes.
+    Remove(String),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Operators {
+    /// Refuses all tokens of an operator that were made until now, and ends the sessions: for a token that leaked.
+    Revoke {
+        #[arg(value_parser = parse_name)]
+        name: String,
+    },
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Token {
     /// For an agent.
@@ -161,6 +249,13 @@ pub(crate) enum Token {
         id: ClientId,
         #[command(flatten)]
         terms: TokenTerms,
+    },
+    /// For one enrolment: the agent makes a key of its own, and shows this once (ENROLL_TOKEN).
+    Enroll {
+        id: ClientId,
+        /// How long it waits for its one use [server's default: 24h].
+        #[arg(long, value_parser = parse_length)]
+        ttl: Option<Duration>,
     },
     /// For a person or a program that asks for files.
     Operator {
@@ -170,6 +265,12 @@ pub(crate) enum Token {
         /// What it may do: read, download, admin (which implies the others).
         #[arg(long, value_delimiter = ',', value_parser = parse_scope, default_values = ["read", "download"])]
         scopes: Vec<Scope>,
+        /// Reaches only clients whose id begins so.
+        #[arg(long, value_name = "PREFIX")]
+        client_prefix: Option<String>,
+        /// Reaches only clients with this label; may be given more than once.
+        #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse_pair)]
+        labels: Vec<(String, String)>,
         #[command(flatten)]
         terms: TokenTerms,
     },
@@ -246,6 +347,17 @@ fn parse_pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn parse_label_change(text: &str) -> Result<LabelChange, String> {
+    match (text.split_once('='), text.strip_suffix('-')) {
+        (Some((name, value)), _) => {
+            check_label(name, value).map_err(display)?;
+            Ok(LabelChange::Set(name.to_owned(), value.to_owned()))
+        }
+        (None, Some(name)) if !name.is_empty() => Ok(LabelChange::Remove(name.to_owned())),
+        (None, _) => Err(format!("{text:?} is neither NAME=VALUE nor NAME-")),
+    }
+}
+
 fn parse_key(text: &str) -> Result<String, String> {
     visible(text, 255)
 }
@@ -291,6 +403,15 @@ mod tests {
         assert_eq!(target(&["--client-id", "r-1", "--file-path", "/f"]), whole);
         assert_eq!(target(&["r-1", "--file-path=/f"]), whole);
         assert_eq!(target(&["--client-id=r-1"]), Ok(("r-1".to_owned(), None)));
+    }
+
+    #[test]
+    fn a_label_is_set_or_removed() {
+        assert_eq!(parse_label_change("a=b"), Ok(LabelChange::Set("a".to_owned(), "b".to_owned())));
+        assert_eq!(parse_label_change("a-"), Ok(LabelChange::Remove("a".to_owned())));
+        for bad in ["", "-", "a", "a=", "=b", "a b=c"] {
+            assert!(parse_label_change(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

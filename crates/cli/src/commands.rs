@@ -1,18 +1,18 @@
 //! Each command: what it asks, and what it prints.
 
+mod access;
+mod audit;
+
 use std::collections::BTreeMap;
 
-use hoist_wire::rest::{
-    ClientPage, ClientStatus, Download, DownloadChange, DownloadPage, DownloadRequest, TokenKind, TokenReply,
-    TokenRequest,
-};
+use hoist_wire::rest::{ClientPage, ClientStatus, Download, DownloadChange, DownloadPage, DownloadRequest};
 use hoist_wire::{ClientId, DownloadId};
 use serde_json::{Value, json};
 
 use crate::api::{Api, Ask, Reply};
 use crate::args::{self, Cli, Command, Waiting};
 use crate::failure::Failure;
-use crate::{save, settings, text, token, wait};
+use crate::{save, settings, text, wait};
 
 /// Most things on a page that are asked for at once.
 const PAGE: u32 = 100;
@@ -23,7 +23,7 @@ const PAGE: u32 = 100;
 /// Whatever kept it from that.
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     if let Command::Token { whose } = &cli.command {
-        return make_token(&cli, whose).await;
+        return access::make_token(&cli, whose).await;
     }
     let api = api(&cli)?;
     let json = cli.json;
@@ -76,7 +76,10 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
             let reply = api.send(&Ask::get(&["status", client.as_str()])).await?;
             status(&reply, json)
         }
-        Command::List => clients(&api, json).await,
+        Command::List | Command::Clients { what: args::Clients::List } => clients(&api, json).await,
+        Command::Clients { what } => access::clients(&api, what, json).await,
+        Command::Operators { what } => access::operators(&api, what, json).await,
+        Command::Audit(asked) => audit::run(&api, asked, json).await,
         Command::Token { .. } => Ok(()),
     }
 }
@@ -263,10 +266,11 @@ async fn clients(api: &Api, json: bool) -> Result<(), Failure> {
                 client.os.clone().unwrap_or_else(unknown),
                 client.host.clone().unwrap_or_else(unknown),
                 text::moment(client.token_expires_at),
+                text::labels(&client.labels),
             ]
         })
         .collect();
-    let head = ["CLIENT", "CONNECTED", "SINCE", "VERSION", "OS", "HOST", "TOKEN EXPIRES"];
+    let head = ["CLIENT", "CONNECTED", "SINCE", "VERSION", "OS", "HOST", "TOKEN EXPIRES", "LABELS"];
     text::print(&text::table(&head, &rows))
 }
 
@@ -289,23 +293,6 @@ fn status(reply: &Reply<ClientStatus>, json: bool) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-async fn make_token(cli: &Cli, whose: &args::Token) -> Result<(), Failure> {
-    let (kind, subject, scopes, terms) = match whose {
-        args::Token::Client { id, terms } => (TokenKind::Client, id.to_string(), Vec::new(), terms),
-        args::Token::Operator { name, scopes, terms } => {
-            (TokenKind::Operator, name.clone(), scopes.clone(), terms)
-        }
-    };
-    let request = TokenRequest { kind, subject, scopes, ttl_secs: terms.ttl.map(|ttl| ttl.as_secs()) };
-    let reply = if terms.local {
-        let value = token::sign_here(&request)?;
-        Reply { text: write(&value)?, value }
-    } else {
-        api(cli)?.send::<TokenReply>(&Ask::post(&["tokens"], write(&request)?, None)).await?
-    };
-    text::print(&if cli.json { text::safe_json(&reply.text) } else { text::safe(reply.value.token.open()) })
 }
 
 fn write(value: &impl serde::Serialize) -> Result<String, Failure> {

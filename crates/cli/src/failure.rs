@@ -40,6 +40,9 @@ pub(crate) enum Failure {
     /// The download ended without an object.
     #[error("{}", ended(.0))]
     Ended(Box<Download>),
+    /// The audit trail does not hold together.
+    #[error("the audit trail does not hold: {0}")]
+    Broken(String),
     /// The object is there, but the local file could not be made.
     #[error("{message}")]
     NotSaved {
@@ -70,7 +73,7 @@ impl Failure {
     /// Gives the exit code, as `--help` documents it.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Ended(_) | Self::NotSaved { .. } | Self::Output(_) => 1,
+            Self::Ended(_) | Self::Broken(_) | Self::NotSaved { .. } | Self::Output(_) => 1,
             Self::Input(_) => 2,
             Self::Unreachable { .. } | Self::Answer { .. } => 3,
             Self::Problem { problem, .. } => match problem.status {
@@ -95,6 +98,7 @@ impl Failure {
             }),
             Self::Ended(download) => download.error.as_ref().map(|error| error.code.as_str()),
             Self::NotSaved { code, .. } => Some((*code).to_owned()),
+            Self::Broken(_) => Some("trail_broken".to_owned()),
             Self::Input(_)
             | Self::Unreachable { .. }
             | Self::Answer { .. }
@@ -118,6 +122,10 @@ impl Failure {
                 "what was asked for is done; `hoist show ID` and `hoist downloads` tell of downloads"
                     .to_owned(),
             ),
+            Self::Broken(_) => Some(
+                "keep a copy of the database and of the log with its heads before anything is cut by retention"
+                    .to_owned(),
+            ),
             Self::Input(_) | Self::NotSaved { .. } => None,
         }
     }
@@ -130,6 +138,7 @@ impl Failure {
             Self::Input(_)
             | Self::Answer { .. }
             | Self::Ended(_)
+            | Self::Broken(_)
             | Self::NotSaved { .. }
             | Self::Output(_)
             | Self::TimedOut(_)

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
 
+use hoist_wire::reach::Labels;
 use hoist_wire::rest::{CloneRole, CloneSuspect, Download};
 use hoist_wire::{ReasonCode, Timestamp};
 
@@ -210,6 +211,14 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         padded.join("  ").trim_end().to_owned()
     };
     cells.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Shows labels as they are written.
+pub(crate) fn labels(labels: &Labels) -> String {
+    if labels.is_empty() {
+        return "-".to_owned();
+    }
+    labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub(crate) fn sign_here(request: &TokenRequest) -> Result<TokenReply, Failure> {
     let ttl = match (request.ttl_secs, request.kind) {
         (Some(secs), _) => Duration::from_secs(secs),
         (None, TokenKind::Operator) => OPERATOR_TTL,
-        (None, TokenKind::Client) => match settings::text("JWT_EXPIRY") {
+        (None, TokenKind::Client | TokenKind::Enrolment) => match settings::text("JWT_EXPIRY") {
             Some(text) => match parse_duration(&text) {
                 Ok(Duration::ZERO) => {
                     let detail =
@@ -50,6 +50,11 @@ pub(crate) fn sign_here(request: &TokenRequest) -> Result<TokenReply, Failure> {
     let audience = match request.kind {
         TokenKind::Client => AGENT_AUDIENCE,
         TokenKind::Operator => OPERATOR_AUDIENCE,
+        TokenKind::Enrolment => {
+            let detail =
+                "a one-time token stands in the server's record: ask the server for it, without --local";
+            return Err(Failure::Input(detail.to_owned()));
+        }
     };
     let claims = Claims {
         sub: request.subject.clone(),
@@ -58,6 +63,7 @@ pub(crate) fn sign_here(request: &TokenRequest) -> Result<TokenReply, Failure> {
         iat: now,
         jti: settings::random_id()?,
         scopes: request.scopes.clone(),
+        clients: request.clients.clone(),
     };
     let payload = serde_json::to_vec(&claims)
         .map_err(|error| Failure::Input(format!("the token's claims cannot be written: {error}")))?;

@@ -114,7 +114,8 @@ impl ScriptedAgent {
         let hello = Hello {
             agent_version: "0.0.0-lab".to_owned(),
             os: "lab".to_owned(),
-            host: "lab".to_owned(),
+            // It stays one line, wherever it is written.
+            host: "lab\nERROR a forged line \u{1b}[2J".to_owned(),
             facts: BTreeMap::new(),
             slots,
             busy,

@@ -16,6 +16,7 @@ pub struct ServerProcess {
     start: Start,
     data_dir: PathBuf,
     program: Option<Program>,
+    scheme: &'static str,
     port: u16,
     book: Arc<Book>,
 }
@@ -44,14 +45,15 @@ impl ServerProcess {
             folder: folder.to_owned(),
             user: None,
         };
-        let mut server = Self { start, data_dir, program: None, port: 0, book: Arc::clone(book) };
+        let mut server =
+            Self { start, data_dir, program: None, scheme: "http", port: 0, book: Arc::clone(book) };
         server.run().await;
         server
     }
 
     async fn run(&mut self) {
         let mut program = Program::start(&self.start, &self.book);
-        let port = eventually("the server's first line", WITHIN, || {
+        let (scheme, port) = eventually("the server's first line", WITHIN, || {
             let seen = match program.ended() {
                 Some(status) => {
                     panic!("the server ended ({status}) before it listened:\n{}", program.stderr())
@@ -62,7 +64,7 @@ impl ServerProcess {
         })
         .await;
         assert!(self.port == 0 || self.port == port, "it came back on port {port}, not on {}", self.port);
-        self.port = port;
+        (self.scheme, self.port) = (scheme, port);
         self.start.env.retain(|(name, _)| name != "SERVER_PORT");
         self.start.env.push(("SERVER_PORT".to_owned(), port.to_string().into()));
         self.program = Some(program);
@@ -70,7 +72,7 @@ impl ServerProcess {
 
     /// Gives its URL.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.port)
     }
 
     /// Gives its port.
@@ -144,9 +146,13 @@ impl ServerProcess {
     }
 }
 
-/// Reads the port of `listening on http://127.0.0.1:PORT`, once the line is whole.
-fn first_line(stdout: &str) -> Option<u16> {
+/// Reads scheme and port of `listening on http://127.0.0.1:PORT`, once the line is whole.
+fn first_line(stdout: &str) -> Option<(&'static str, u16)> {
     let line = stdout.split_inclusive('\n').next()?.strip_suffix('\n')?;
-    let port = line.strip_prefix("listening on http://127.0.0.1:");
-    Some(port.and_then(|port| port.parse().ok()).unwrap_or_else(|| panic!("an odd first line: {line:?}")))
+    let said = line.strip_prefix("listening on ").and_then(|url| url.split_once("://127.0.0.1:"));
+    let read = |(scheme, port): (&str, &str)| {
+        let scheme = ["http", "https"].into_iter().find(|known| *known == scheme)?;
+        Some((scheme, port.parse().ok()?))
+    };
+    Some(said.and_then(read).unwrap_or_else(|| panic!("an odd first line: {line:?}")))
 }

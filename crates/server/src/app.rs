@@ -17,15 +17,18 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::Audit;
+use crate::audit::{Audit, retain};
 use crate::bucket::{BadEndpoint, Bucket, BucketError, Check, S3Bucket, StaticCredentials, Verdict};
 use crate::census::Census;
 use crate::clock::{RealWorld, World, chance, random_id};
 use crate::config::Config;
 use crate::downloads::{Downloads, Shop, sweep};
-use crate::http::{Pages, Readiness, router};
-use crate::links::{LinkContext, Links, chain, comeback};
-use crate::serve::serve;
+use crate::http::{Pages, Readiness, Strangers, router};
+use crate::links::{LinkContext, Links, chain, comeback, watch_revocations};
+use crate::nonces::Nonces;
+use crate::proofs::Proofs;
+use crate::serve::tls::TlsError;
+use crate::serve::{Certificates, Crowd, Headroom, Reception, serve};
 use crate::store::{SqliteStore, Store, StoreError};
 use crate::tokens::Tokens;
 
@@ -59,6 +62,9 @@ pub enum StartError {
     /// The embedded bucket does not start.
     #[error("the embedded bucket does not start")]
     Depot(#[from] DepotError),
+    /// TLS cannot be had.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// An endpoint cannot be used.
     #[error(transparent)]
     Endpoint(#[from] BadEndpoint),
@@ -78,17 +84,37 @@ pub enum StartError {
     },
 }
 
+/// The parts of a server that run by themselves. One that should run for ever gives its name when it ends.
+type Tasks = JoinSet<Option<&'static str>>;
+
+/// Runs a part that ends only with the server.
+fn lasting(tasks: &mut Tasks, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+    tasks.spawn(async move {
+        part.await;
+        Some(name)
+    });
+}
+
+/// Runs a part that ends when it has done its work.
+fn passing(tasks: &mut Tasks, part: impl Future<Output = ()> + Send + 'static) {
+    tasks.spawn(async move {
+        part.await;
+        None
+    });
+}
+
 /// A server that listens.
 #[derive(Debug)]
 pub struct App {
     address: SocketAddr,
+    scheme: &'static str,
     links: Arc<Links>,
     downloads: Arc<Downloads>,
     readiness: Readiness,
     world: Arc<dyn World>,
     depot: Option<Depot>,
     stop: CancellationToken,
-    tasks: JoinSet<()>,
+    tasks: Tasks,
     /// Held until the process ends: DATA_DIR is this server's alone.
     _lock: File,
 }
@@ -102,6 +128,9 @@ impl App {
         let world: Arc<dyn World> = Arc::new(RealWorld);
         make_dir(&config.data_dir)?;
         let lock = lock_dir(&config.data_dir)?;
+        let certificates = config.tls.clone().map(Certificates::read).transpose()?.map(Arc::new);
+        let headroom = Arc::new(Headroom::of_process(config.max_memory));
+        let crowd = Crowd::new(headroom, config.max_strangers_per_address, config.max_links_per_address);
         let depot = if config.trial { Some(start_trial(&mut config, &*world).await?) } else { None };
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.database).await?);
         store.close_all_links(world.now()).await?;
@@ -138,21 +167,29 @@ impl App {
         };
         let downloads = Downloads::new(shop, stop.clone());
         let tokens = Arc::new(Tokens::new(&config.jwt_secrets, Arc::clone(&world)));
-        let link = LinkContext {
+        let server_id = store.server_id(&random_id(&*world)).await?;
+        let nonces = Nonces::new(&config.jwt_secrets, Arc::clone(&world));
+        let link = Arc::new(LinkContext {
             links: Arc::clone(&links),
             downloads: Arc::clone(&downloads),
             store: Arc::clone(&store),
             tokens: Arc::clone(&tokens),
             token_ttl: config.client_token_ttl,
             world: Arc::clone(&world),
-        };
+        });
+        let (audit, trail) = Audit::open(Arc::clone(&store), Arc::clone(&world), config.audit_stdout).await?;
+        let node = audit.node().to_owned();
+        let kept = (Arc::clone(&store), config.retention);
         let pages = Arc::new(Pages {
-            link: Arc::new(link),
+            link: Arc::clone(&link),
             downloads: Arc::clone(&downloads),
             store,
             bucket,
             tokens,
-            audit: Audit,
+            proofs: Proofs::new(server_id, nonces, Arc::clone(&world)),
+            strangers: Strangers::default(),
+            agents_are_certified: config.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some()),
+            audit,
             world: Arc::clone(&world),
             readiness: readiness.clone(),
             trial_port: config.trial.then_some(address.port()),
@@ -160,19 +197,32 @@ impl App {
             grant_ttl: config.grant_ttl,
             max_open_per_client: config.max_open_per_client,
         });
-        let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, router(pages), stop.clone()));
-        tasks.spawn(sweep(Arc::clone(&downloads)));
-        tasks.spawn(census.take(stop.clone()));
-        if let Some(probing) = probing {
-            tasks.spawn(probing.until_answered(
-                config.create_bucket,
-                config,
-                stop.clone(),
-                Arc::clone(&world),
-            ));
+        let scheme = if certificates.is_some() { "https" } else { "http" };
+        let mut tasks = Tasks::new();
+        let reception = Reception {
+            router: router(pages),
+            certificates: certificates.clone(),
+            crowd: Arc::clone(&crowd),
+            trusted: config.trusted_proxies.clone(),
+            stop: stop.clone(),
+        };
+        lasting(&mut tasks, "the listener", serve(listener, reception));
+        lasting(&mut tasks, "the sweeper", sweep(Arc::clone(&downloads)));
+        lasting(&mut tasks, "the look for revoked clients", watch_revocations(link, stop.clone()));
+        let watched = stop.clone();
+        lasting(&mut tasks, "the look at files and memory", async move { crowd.watch(watched).await });
+        if let Some(certificates) = certificates {
+            lasting(&mut tasks, "the look at the certificate", certificates.watch(stop.clone()));
         }
-        Ok(Self { address, links, downloads, readiness, world, depot, stop, tasks, _lock: lock })
+        lasting(&mut tasks, "the audit trail", trail.run(Arc::clone(&world)));
+        let ((store, retention), world_too) = (kept, Arc::clone(&world));
+        lasting(&mut tasks, "the retention", retain(store, world_too, node, retention, stop.clone()));
+        passing(&mut tasks, census.take(stop.clone()));
+        if let Some(probing) = probing {
+            let (create, world) = (config.create_bucket, Arc::clone(&world));
+            passing(&mut tasks, probing.until_answered(create, config, stop.clone(), world));
+        }
+        Ok(Self { address, scheme, links, downloads, readiness, world, depot, stop, tasks, _lock: lock })
     }
 
     /// Where it listens.
@@ -180,13 +230,19 @@ impl App {
         self.address
     }
 
+    /// Where it listens, as a URL.
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.address)
+    }
+
     /// Waits until a part of the server ends that should run for ever.
     pub async fn failed(&mut self) -> String {
         loop {
             match self.tasks.join_next().await {
-                // The probe and the census end when the bucket has answered.
-                Some(Ok(())) if self.tasks.len() >= 2 => {}
-                Some(Ok(())) | None => return String::from("a part of the server ended by itself"),
+                // It was to end some time.
+                Some(Ok(None)) => {}
+                Some(Ok(Some(part))) => return format!("{part} ended by itself"),
+                None => return String::from("every part of the server ended by itself"),
                 Some(Err(panic)) => return format!("a part of the server failed: {panic}"),
             }
         }

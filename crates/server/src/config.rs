@@ -11,7 +11,9 @@ use hoist_wire::limits::{MAX_PART_SIZE_BYTES, MIN_PART_SIZE_BYTES};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use crate::audit::Retention;
 use crate::bucket::{S3Config, Sse};
+use crate::serve::{TlsSettings, TrustedProxies};
 use crate::values::{bucket_name, database_file, switch, token_ttl};
 
 /// Shortest secret that signs tokens, in bytes (RFC 7518, 3.2: as long as the hash of HS256).
@@ -88,6 +90,36 @@ pub struct Settings {
     /// Most downloads that wait or run for one client.
     #[arg(long, env = "MAX_OPEN_PER_CLIENT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_open_per_client: u32,
+    /// Certificate and what leads to its authority, in PEM; with it the server speaks TLS. Read again when it changes.
+    #[arg(long, env = "TLS_CERT_FILE")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// The certificate's key, in PEM, without a passphrase.
+    #[arg(long, env = "TLS_KEY_FILE")]
+    pub tls_key_file: Option<PathBuf>,
+    /// Authorities, in PEM, of one of which each agent must show a certificate.
+    #[arg(long, env = "TLS_CLIENT_CA_FILE")]
+    pub tls_client_ca_file: Option<PathBuf>,
+    /// Proxies before this server, whose X-Forwarded-For is believed: addresses and networks, separated by commas.
+    #[arg(long, env = "TRUSTED_PROXIES", default_value = "", hide_default_value = true)]
+    pub trusted_proxies: TrustedProxies,
+    /// Most connections of one address on which nobody has shown yet who it is.
+    #[arg(long, env = "MAX_STRANGERS_PER_ADDRESS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_strangers_per_address: u32,
+    /// Most links of one address; absent for no limit, since many sites may share one.
+    #[arg(long, env = "MAX_LINKS_PER_ADDRESS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_links_per_address: Option<u32>,
+    /// Memory that the server may use, such as 2GiB: above four fifths of it new connections are refused.
+    #[arg(long, env = "MAX_MEMORY", value_parser = max_memory)]
+    pub max_memory: Option<u64>,
+    /// How long a download is kept after its end, such as 400d; or forever.
+    #[arg(long, env = "RETAIN_DOWNLOADS", default_value = "400d", value_parser = age)]
+    pub retain_downloads: Age,
+    /// How long a line of the audit trail is kept, such as 400d; or forever.
+    #[arg(long, env = "RETAIN_AUDIT", default_value = "400d", value_parser = age)]
+    pub retain_audit: Age,
+    /// Writes each line of the audit trail to stdout too, as one JSON object a line.
+    #[arg(long, env = "AUDIT_STDOUT", value_parser = switch("AUDIT_STDOUT"))]
+    pub audit_stdout: bool,
     /// What is logged: error, warn, info, debug, trace, or a filter of tracing-subscriber.
     #[arg(long, env = "LOG_LEVEL", default_value = "info")]
     pub log_level: String,
@@ -118,6 +150,20 @@ pub struct Config {
     pub client_token_ttl: Duration,
     /// Most open downloads for one client.
     pub max_open_per_client: u32,
+    /// TLS; none for plain HTTP.
+    pub tls: Option<TlsSettings>,
+    /// Proxies that are believed.
+    pub trusted_proxies: TrustedProxies,
+    /// Most connections of strangers at one address.
+    pub max_strangers_per_address: usize,
+    /// Most links of one address; none for no limit.
+    pub max_links_per_address: Option<usize>,
+    /// How long what has ended is kept.
+    pub retention: Retention,
+    /// Whether stdout gets the audit trail.
+    pub audit_stdout: bool,
+    /// Memory that the server may use, in bytes; none for what the system gives.
+    pub max_memory: Option<u64>,
 }
 
 /// A setting that stops the start.
@@ -169,6 +215,8 @@ impl Settings {
                 )));
             }
         };
+        let tls = self.tls()?;
+        let size = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
         Ok(Config {
             listen: SocketAddr::new(self.server_host, self.server_port),
             trial: self.trial,
@@ -196,6 +244,13 @@ impl Settings {
             jwt_secrets,
             client_token_ttl: self.jwt_expiry,
             max_open_per_client: self.max_open_per_client,
+            tls,
+            trusted_proxies: self.trusted_proxies,
+            max_strangers_per_address: size(self.max_strangers_per_address),
+            max_links_per_address: self.max_links_per_address.map(size),
+            max_memory: self.max_memory,
+            retention: Retention { downloads: self.retain_downloads.0, audit: self.retain_audit.0 },
+            audit_stdout: self.audit_stdout,
         })
     }
 
@@ -220,6 +275,25 @@ impl Settings {
             }
         }
         Ok(secrets.into_iter().map(|(_, secret)| secret).collect())
+    }
+
+    fn tls(&self) -> Result<Option<TlsSettings>, ConfigError> {
+        let wrong = |text: &str| Err(ConfigError(text.to_owned()));
+        let settings = (self.tls_cert_file.clone(), self.tls_key_file.clone());
+        match settings {
+            (None, None) if self.tls_client_ca_file.is_some() => wrong(
+                "TLS_CLIENT_CA_FILE is set without TLS_CERT_FILE: agents show certificates over TLS only; set TLS_CERT_FILE and TLS_KEY_FILE",
+            ),
+            (None, None) => Ok(None),
+            (Some(_), None) => wrong("TLS_CERT_FILE is set without TLS_KEY_FILE: set both, or none"),
+            (None, Some(_)) => wrong("TLS_KEY_FILE is set without TLS_CERT_FILE: set both, or none"),
+            (Some(_), Some(_)) if self.trial => wrong(
+                "TLS_CERT_FILE is set together with --trial: a trial is for this machine alone, over plain HTTP; unset it, or leave --trial out",
+            ),
+            (Some(cert_file), Some(key_file)) => {
+                Ok(Some(TlsSettings { cert_file, key_file, client_ca_file: self.tls_client_ca_file.clone() }))
+            }
+        }
     }
 
     fn database(&self) -> Result<PathBuf, ConfigError> {
@@ -279,6 +353,35 @@ fn part_size(text: &str) -> Result<u64, String> {
         Err(format!(
             "{bytes} bytes are no part size: S3 takes parts of {MIN_PART_SIZE_BYTES} (5MiB) to {MAX_PART_SIZE_BYTES} (5GiB)"
         ))
+    }
+}
+
+/// How long something is kept; none for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Age(Option<Duration>);
+
+fn age(text: &str) -> Result<Age, String> {
+    // Shorter than a download may wait, a request could be gone before anybody saw how it ended.
+    const LEAST: Duration = Duration::from_secs(24 * 3600);
+    if text == "forever" {
+        return Ok(Age(None));
+    }
+    match parse_duration(text).map_err(|error| error.to_string())? {
+        length if length < LEAST => {
+            Err(format!("{text:?} is too short to be kept: give at least 1d, or forever"))
+        }
+        length => Ok(Age(Some(length))),
+    }
+}
+
+fn max_memory(text: &str) -> Result<u64, String> {
+    // Below that the server itself does not fit.
+    const LEAST: u64 = 32 << 20;
+    match parse_size(text) {
+        Ok(bytes) if bytes < LEAST => {
+            Err(format!("{bytes} bytes are too little for a server: give at least 32MiB"))
+        }
+        other => other.map_err(|error| error.to_string()),
     }
 }
 

@@ -61,7 +61,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     };
     // Whoever started this server with port 0 waits for this line.
     let mut stdout = std::io::stdout();
-    let said = writeln!(stdout, "listening on http://{}", app.address()).and_then(|()| stdout.flush());
+    let said = writeln!(stdout, "listening on {}", app.url()).and_then(|()| stdout.flush());
     if let Err(error) = said {
         tracing::warn!(%error, address = %app.address(), "the address cannot be written to stdout");
     }

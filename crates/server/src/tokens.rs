@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_wire::claims::Claims;
+use hoist_wire::reach::Reach;
 use hoist_wire::rest::Scope;
 use hoist_wire::{AGENT_AUDIENCE, ClientId, OPERATOR_AUDIENCE, Sealed, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
@@ -15,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::clock::{World, random_id};
 
 /// Longest token that is looked at, in bytes.
-const MAX_TOKEN_BYTES: usize = 4096;
+pub(crate) const MAX_TOKEN_BYTES: usize = 4096;
 
 /// Why a token is not accepted. What it says is for the log and for whoever holds the token.
 #[derive(Debug, thiserror::Error)]
@@ -34,9 +35,29 @@ pub enum TokenError {
     /// An agent's token whose subject is no client id.
     #[error("the token's subject is no client id")]
     Subject,
+    /// It was made before its client was revoked.
+    #[error("the token was made before client {0} was revoked: make a new one with `hoist token client {0}`")]
+    Revoked(ClientId),
+    /// Its client has a key of its own.
+    #[error("client {0} has enrolled a key of its own: its tokens are no longer taken")]
+    Keyed(ClientId),
     /// Signing failed.
     #[error("the token cannot be signed")]
     Signing(#[source] jsonwebtoken::errors::Error),
+}
+
+/// How far the clock of whoever made a token may be ahead, in seconds.
+const MAX_SKEW_SECS: u64 = 300;
+
+/// What an operator's token allows.
+#[derive(Debug, Clone, Default)]
+pub struct OperatorTerms {
+    /// What the operator may do.
+    pub scopes: Vec<Scope>,
+    /// The clients that it reaches; none for all.
+    pub clients: Option<Reach>,
+    /// The operator's tokens that were made by then are refused.
+    pub made_after_secs: Option<u64>,
 }
 
 struct Secret {
@@ -44,6 +65,15 @@ struct Secret {
     kid: String,
     signs: EncodingKey,
     checks: DecodingKey,
+}
+
+/// A token that was accepted.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// What it says.
+    pub claims: Claims,
+    /// Names the secret that signed it.
+    pub kid: String,
 }
 
 /// From when on a token is valid.
@@ -76,12 +106,17 @@ impl Tokens {
         Self { secrets: secrets.iter().map(secret).collect(), world }
     }
 
-    /// Makes the token of an agent.
+    /// Makes the token of an agent, as made at a moment that whoever revokes can compare.
     ///
     /// # Errors
     /// [`TokenError::Signing`].
-    pub fn for_agent(&self, client: &ClientId, ttl: Duration) -> Result<(Sealed, Timestamp), TokenError> {
-        self.sign(client.as_str(), AGENT_AUDIENCE, Vec::new(), ttl)
+    pub fn for_agent(
+        &self,
+        client: &ClientId,
+        ttl: Duration,
+        made: Timestamp,
+    ) -> Result<(Sealed, Timestamp), TokenError> {
+        self.sign(client.as_str(), AGENT_AUDIENCE, OperatorTerms::default(), ttl, made)
     }
 
     /// Makes the token of an operator.
@@ -91,23 +126,26 @@ impl Tokens {
     pub fn for_operator(
         &self,
         name: &str,
-        scopes: Vec<Scope>,
+        terms: OperatorTerms,
         ttl: Duration,
     ) -> Result<(Sealed, Timestamp), TokenError> {
-        self.sign(name, OPERATOR_AUDIENCE, scopes, ttl)
+        self.sign(name, OPERATOR_AUDIENCE, terms, ttl, self.world.now())
     }
 
     fn sign(
         &self,
         sub: &str,
         aud: &str,
-        scopes: Vec<Scope>,
+        terms: OperatorTerms,
         ttl: Duration,
+        made: Timestamp,
     ) -> Result<(Sealed, Timestamp), TokenError> {
-        let iat = self.now_secs();
-        let exp = iat.saturating_add(ttl.as_secs());
+        let made = secs(made);
+        let OperatorTerms { scopes, clients, made_after_secs } = terms;
+        let iat = made_after_secs.map_or(made, |secs| made.max(secs.saturating_add(1)));
+        let exp = made.saturating_add(ttl.as_secs());
         let jti = random_id(&*self.world);
-        let claims = Claims { sub: sub.to_owned(), aud: aud.to_owned(), exp, iat, jti, scopes };
+        let claims = Claims { sub: sub.to_owned(), aud: aud.to_owned(), exp, iat, jti, scopes, clients };
         let Some(secret) = self.secrets.first() else { return Err(TokenError::Invalid) };
         let header = Header { kid: Some(secret.kid.clone()), ..Header::new(Algorithm::HS256) };
         let token = encode(&header, &claims, &secret.signs).map_err(TokenError::Signing)?;
@@ -118,10 +156,15 @@ impl Tokens {
     ///
     /// # Errors
     /// [`TokenError`] when it is not an agent's, not ours, or too old.
-    pub fn agent(&self, token: &str) -> Result<(ClientId, Claims), TokenError> {
-        let claims = self.check(token, AGENT_AUDIENCE)?;
-        let client = claims.sub.parse().map_err(|_| TokenError::Subject)?;
-        Ok((client, claims))
+    pub fn agent(&self, token: &str) -> Result<(ClientId, Shown), TokenError> {
+        let shown = self.check(token, AGENT_AUDIENCE)?;
+        let client = shown.claims.sub.parse().map_err(|_| TokenError::Subject)?;
+        Ok((client, shown))
+    }
+
+    /// Names the secret that signs now; empty where there is none.
+    pub fn kid(&self) -> &str {
+        self.secrets.first().map_or("", |secret| &secret.kid)
     }
 
     /// Checks an operator's token.
@@ -129,10 +172,26 @@ impl Tokens {
     /// # Errors
     /// [`TokenError`] when it is not an operator's, not ours, or too old.
     pub fn operator(&self, token: &str) -> Result<Claims, TokenError> {
-        self.check(token, OPERATOR_AUDIENCE)
+        let Shown { claims, kid } = self.check(token, OPERATOR_AUDIENCE)?;
+        // One that was made by a clock far ahead would outlive a revocation.
+        if claims.iat > self.now_secs().saturating_add(MAX_SKEW_SECS) {
+            return Err(TokenError::Early(at(claims.iat)));
+        }
+        if claims.clients.as_ref().is_some_and(|clients| clients.check().is_err()) {
+            return Err(TokenError::Invalid);
+        }
+        if kid != self.kid() {
+            tracing::info!(
+                operator = claims.sub,
+                jti = claims.jti,
+                kid,
+                "an operator's token is of an old secret"
+            );
+        }
+        Ok(claims)
     }
 
-    fn check(&self, token: &str, audience: &str) -> Result<Claims, TokenError> {
+    fn check(&self, token: &str, audience: &str) -> Result<Shown, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Invalid);
         }
@@ -162,13 +221,18 @@ impl Tokens {
         match start.nbf {
             Some(nbf) if nbf > now => Err(TokenError::Early(at(nbf))),
             Some(_) | None if claims.exp <= now => Err(TokenError::Expired(at(claims.exp))),
-            Some(_) | None => Ok(claims),
+            Some(_) | None => Ok(Shown { claims, kid: secret.kid.clone() }),
         }
     }
 
     fn now_secs(&self) -> u64 {
         secs(self.world.now())
     }
+}
+
+/// Tells whether a token that was made then is refused, where those made by `revoked_secs` are.
+pub fn is_revoked(made_secs: u64, revoked_secs: Option<u64>) -> bool {
+    revoked_secs.is_some_and(|revoked| made_secs <= revoked)
 }
 
 /// Gives a moment as a token's time.
@@ -200,18 +264,24 @@ mod tests {
     #[test]
     fn a_token_says_whose_it_is_and_only_there() {
         let tokens = tokens(&["a"]);
-        let (agent, _) = tokens.for_agent(&client(), DAY).unwrap();
+        let (agent, _) = tokens.for_agent(&client(), DAY, RealWorld.now()).unwrap();
         assert_eq!(tokens.agent(agent.open()).unwrap().0, client());
         assert!(tokens.operator(agent.open()).is_err());
-        let (operator, _) = tokens.for_operator("ops", vec![Scope::Read], DAY).unwrap();
+        let terms = OperatorTerms { scopes: vec![Scope::Read], ..Default::default() };
+        let (operator, _) = tokens.for_operator("ops", terms, DAY).unwrap();
         assert_eq!(tokens.operator(operator.open()).unwrap().scopes, [Scope::Read]);
         assert!(tokens.agent(operator.open()).is_err());
     }
 
     #[test]
     fn secrets_rotate() {
-        let (before, _) = tokens(&["a"]).for_agent(&client(), DAY).unwrap();
-        assert!(tokens(&["b", "a"]).agent(before.open()).is_ok());
+        let (before, _) = tokens(&["a"]).for_agent(&client(), DAY, RealWorld.now()).unwrap();
+        let rotated = tokens(&["b", "a"]);
+        let (_, shown) = rotated.agent(before.open()).unwrap();
+        assert!(
+            shown.kid == tokens(&["a"]).kid() && shown.kid != rotated.kid(),
+            "it tells who uses an old one"
+        );
         assert!(tokens(&["b"]).agent(before.open()).is_err());
     }
 
@@ -225,6 +295,7 @@ mod tests {
             iat: 0,
             jti: String::from("j"),
             scopes: Vec::new(),
+            clients: None,
         };
         let sign =
             |header: &Header| encode(header, &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap();
@@ -261,7 +332,7 @@ mod tests {
     #[test]
     fn an_old_a_foreign_and_an_unsigned_token_are_refused() {
         let tokens = tokens(&["a"]);
-        let (old, _) = tokens.for_agent(&client(), Duration::ZERO).unwrap();
+        let (old, _) = tokens.for_agent(&client(), Duration::ZERO, RealWorld.now()).unwrap();
         assert!(matches!(tokens.agent(old.open()), Err(TokenError::Expired(_))));
         // {"alg":"none","typ":"JWT"} . {"sub":"restaurant-1","aud":"hoist-agent","exp":9999999999,"iat":0,"jti":"j"}
         let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiJyZXN0YXVyYW50LTEiLCJhdWQiOiJob2lzdC1hZ2VudCIsImV4cCI6OTk5OTk5OTk5OSwiaWF0IjowLCJqdGkiOiJqIn0.";

@@ -11,11 +11,17 @@ use hoist_server::store::{
     Along, ClientFilter, CloneSuspicion, DownloadFilter, FoundFile, Idempotency, Inserted, Introduction,
     Record, SqliteStore, Store, UploadFate, UploadRow,
 };
+use hoist_wire::reach::Reach;
 use hoist_wire::{
     Attempt, ChecksumKind, ClientId, Crc64, DownloadId, ErrorCode, LinkSeq, OnChange, ReasonCode, State,
     Timestamp,
 };
 use tempfile::TempDir;
+
+#[path = "store_conformance/identities.rs"]
+mod identities;
+
+use identities::*;
 
 const NOW: Timestamp = Timestamp(1_000_000);
 const MANY: u32 = 100;
@@ -61,6 +67,15 @@ cases! {
     an_upload_that_is_created_too_late_is_aborted,
     clients_that_are_waited_for_are_found_once_each,
     deadlines_and_what_was_left_completing_are_found,
+    a_one_time_token_enrols_one_key_and_answers_it_again,
+    of_keys_that_come_at_once_one_wins,
+    a_one_time_token_ends,
+    a_new_key_takes_the_place_of_the_old_one,
+    a_revoked_client_has_no_key_no_token_and_nothing_to_enrol_with,
+    a_nonce_opens_one_link_and_an_older_one_none,
+    changed_identities_are_found_by_every_node_page_by_page,
+    a_server_keeps_its_id,
+    a_link_tells_the_secret_of_its_token_and_clears_no_key,
 }
 
 fn client(name: &str) -> ClientId {
@@ -112,7 +127,15 @@ fn who() -> Introduction {
     let (agent_version, os, host) =
         (String::from("0.1.0"), String::from("linux-x86_64"), String::from("till"));
     let instance = Some("process-1.machine-1".parse().unwrap());
-    Introduction { agent_version, os, host, facts: BTreeMap::new(), token_expires_at: NOW, instance }
+    Introduction {
+        agent_version,
+        os,
+        host,
+        facts: BTreeMap::new(),
+        token_expires_at: Some(NOW),
+        token_kid: Some(String::from("5ea1ed00")),
+        instance,
+    }
 }
 
 fn upload(record: &Record) -> UploadRow {
@@ -128,6 +151,7 @@ async fn a_record_reads_back_as_it_was_written(store: &dyn Store) {
     record.life.attempt = Attempt(3);
     record.life.link = Some(LinkSeq(7));
     record.life.changed_passes = 2;
+    record.life.contradicted = 3;
     record.max_rate_bytes_per_sec = Some(250_000);
     record.life.size_bytes = Some(48 << 40);
     record.life.upload = Some(Upload { part_size_bytes: 5 << 30, checksum: ChecksumKind::PartMd5 });
@@ -243,6 +267,10 @@ async fn a_clone_is_noted_with_both_names_and_not_too_often(store: &dyn Store) {
     );
 }
 
+fn prefix(prefix: &str) -> Reach {
+    Reach { prefix: Some(prefix.to_owned()), ..Reach::default() }
+}
+
 async fn clients_are_listed_by_id_prefix_and_page(store: &dyn Store) {
     for name in ["b-1", "a-2", "a-1", "a.x", "a"] {
         store.open_link(&client(name), &who(), NOW).await.unwrap();
@@ -257,7 +285,7 @@ async fn clients_are_listed_by_id_prefix_and_page(store: &dyn Store) {
         names(ClientFilter { after: Some(client("a-2")), ..Default::default() }).await,
         ["a.x", "b-1"]
     );
-    assert_eq!(names(ClientFilter { prefix: Some("a-".into()), ..Default::default() }).await, ["a-1", "a-2"]);
+    assert_eq!(names(ClientFilter { reach: prefix("a-"), ..Default::default() }).await, ["a-1", "a-2"]);
     assert_eq!(names(ClientFilter { connected: Some(false), ..Default::default() }).await, ["a-2"]);
 }
 

@@ -57,6 +57,7 @@ pub struct Entry {
 
 /// A line of the trail, as `GET /audit` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Line {
     /// The node whose chain it belongs to.
     pub node: String,
@@ -150,6 +151,7 @@ impl Line {
 
 /// A place in a chain: what stood there. Written `SEQ:HASH`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Head {
     /// The line's number.
     pub seq: u64,
@@ -184,6 +186,7 @@ impl FromStr for Head {
 
 /// A page of the trail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuditPage {
     /// The lines.
     pub lines: Vec<Line>,

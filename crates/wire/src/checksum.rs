@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// How a bucket proves an object, fixed in the record when the upload is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ChecksumKind {
     /// CRC64NVME over the full object; each grant signs its part's CRC (Amazon S3, "Checking object integrity").

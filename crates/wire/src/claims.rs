@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::reach::Reach;
 use crate::rest::Scope;
 
 /// The claims of a token (RFC 7519, 4.1), for agents and operators alike; times are seconds since 1970.
@@ -20,4 +21,7 @@ pub struct Claims {
     /// What an operator may do; empty for an agent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<Scope>,
+    /// The clients that an operator's token reaches; absent for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<Reach>,
 }

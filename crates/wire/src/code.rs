@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A stable name for a failure. Codes are only ever added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     // What an agent refuses.
@@ -81,6 +82,10 @@ pub enum ErrorCode {
     BodyTooLarge,
     /// The token is missing or not valid.
     Unauthorized,
+    /// The agent's proof is right, and its clock is not.
+    ClockSkew,
+    /// The agent's proof was made with a nonce that has ended, or has been used.
+    StaleNonce,
     /// The token is valid, and does not allow this.
     Forbidden,
     /// A cross-site request to a server in trial mode.
@@ -99,6 +104,8 @@ pub enum ErrorCode {
     LinkTaken,
     /// The client's agent opens links faster than one that works would.
     ConnectsTooOften,
+    /// This address failed too often to show who it is, or has too many connections.
+    TooManyAttempts,
     /// The record cannot be read or written now.
     StoreUnavailable,
     /// The bucket cannot be reached now.
@@ -131,7 +138,7 @@ impl ErrorCode {
     pub fn status(self) -> u16 {
         match self {
             Self::InvalidRequest | Self::InvalidClientId | Self::InvalidPath => 400,
-            Self::Unauthorized => 401,
+            Self::Unauthorized | Self::ClockSkew | Self::StaleNonce => 401,
             Self::Forbidden | Self::CrossSite => 403,
             Self::UnknownClient | Self::UnknownDownload | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
@@ -139,7 +146,7 @@ impl ErrorCode {
             Self::BodyTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::IdempotencyMismatch => 422,
-            Self::QueueFull | Self::ConnectsTooOften => 429,
+            Self::QueueFull | Self::ConnectsTooOften | Self::TooManyAttempts => 429,
             Self::StoreUnavailable | Self::BucketUnavailable | Self::NotReady => 503,
             // What ends a download is told in its record; as an answer it would be ours.
             Self::FileNotFound
@@ -192,6 +199,7 @@ impl ErrorCode {
                 | Self::NotReady
                 | Self::QueueFull
                 | Self::ConnectsTooOften
+                | Self::TooManyAttempts
         )
     }
 }

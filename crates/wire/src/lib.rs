@@ -12,8 +12,11 @@ pub mod checksum;
 pub mod claims;
 pub mod code;
 pub mod duration;
+pub mod identity;
 pub mod ids;
 pub mod limits;
+pub mod operators;
+pub mod reach;
 pub mod rest;
 pub mod sealed;
 pub mod state;
@@ -24,6 +27,9 @@ pub mod to_server;
 
 mod batch;
 mod decode;
+#[cfg(feature = "schema")]
+mod schema;
+mod whole;
 
 pub use batch::Batch;
 pub use checksum::{ChecksumKind, Crc64, Md5, PartSums};

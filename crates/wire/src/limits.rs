@@ -18,6 +18,15 @@ pub const MAX_FACTS: usize = 16;
 /// Longest key or value of a fact, in bytes.
 pub const MAX_FACT_BYTES: usize = 256;
 
+/// Most labels that a client has.
+pub const MAX_LABELS: usize = 32;
+
+/// Longest name or value of a label, in bytes.
+pub const MAX_LABEL_BYTES: usize = 64;
+
+/// Most labels that a token's reach names: a token must fit into a header.
+pub const MAX_REACH_LABELS: usize = 8;
+
 /// Longest path of a file, in bytes: Linux' `PATH_MAX`, its final NUL left out.
 pub const MAX_PATH_BYTES: usize = 4095;
 

@@ -4,28 +4,36 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "schema")]
+use crate::limits::{MAX_PATH_BYTES, MAX_TTL_SECS, MIN_RATE_BYTES_PER_SEC};
+use crate::reach::{Labels, Reach};
 use crate::{ChecksumKind, ClientId, DownloadId, ErrorCode, OnChange, ReasonCode, Sealed, State, Timestamp};
 
 /// The body of `POST /trigger-download/{client_id}`; all of it is optional.
 ///
 /// An unknown field is an error: a misspelt `file_path` must not quietly bring the default file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DownloadRequest {
     /// The file; none for the agent's `FILE_PATH`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1), extend("maxLength" = MAX_PATH_BYTES), regex(pattern = r"^[^\x00]*$")))]
     pub file_path: Option<String>,
     /// The operator's own metadata, kept with the object: at most 1 KiB, names and values together.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = {"pattern": "^(?!hoist-)[a-z0-9-]+$"})))]
     pub metadata: BTreeMap<String, String>,
     /// Seconds that it may wait for its first stored part; from each stored part on it has at least 14 days.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::whole::optional", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_TTL_SECS)))]
     pub ttl_secs: Option<u64>,
     /// What to do when the file changes while it is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_change: Option<OnChange>,
     /// Most bytes a second, at least 1024; as fast as the site allows where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::whole::optional", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = MIN_RATE_BYTES_PER_SEC, max = i64::MAX)))]
     pub max_rate_bytes_per_sec: Option<u64>,
     /// Takes the request for a client that was never seen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -34,15 +42,19 @@ pub struct DownloadRequest {
 
 /// The body of `PATCH /downloads/{id}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", schemars(extend("required" = ["max_rate_bytes_per_sec"])))]
 pub struct DownloadChange {
     /// Most bytes a second, at least 1024; null for as fast as the site allows. It must be there.
-    #[serde(deserialize_with = "Option::deserialize")]
+    #[serde(deserialize_with = "crate::whole::optional")]
+    #[cfg_attr(feature = "schema", schemars(range(min = MIN_RATE_BYTES_PER_SEC, max = i64::MAX)))]
     pub max_rate_bytes_per_sec: Option<u64>,
 }
 
 /// A download, as REST shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Download {
     /// The download's id.
     pub id: DownloadId,
@@ -105,6 +117,7 @@ pub struct Download {
 
 /// What went wrong with a download.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DownloadError {
     /// Stable name.
     pub code: ErrorCode,
@@ -114,6 +127,7 @@ pub struct DownloadError {
 
 /// A page of downloads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DownloadPage {
     /// Newest first.
     pub downloads: Vec<Download>,
@@ -123,6 +137,7 @@ pub struct DownloadPage {
 
 /// A client, as REST shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Client {
     /// The client's id.
     pub client_id: ClientId,
@@ -140,16 +155,46 @@ pub struct Client {
     pub host: Option<String>,
     /// When its token ends.
     pub token_expires_at: Option<Timestamp>,
+    /// How it shows who it is; absent for one that was never here, and for one that was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityKind>,
+    /// Names the secret that its last token was signed with; absent for a client with a key of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_kid: Option<String>,
+    /// Whether that secret is an old one, of `JWT_SECRET_PREVIOUS` or dropped; absent where it is not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub token_secret_is_old: bool,
+    /// Since when it has its own key; absent for one that has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrolled_at: Option<Timestamp>,
+    /// When it was last revoked: it takes a newer token, or a new enrolment, to come back; absent where it never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Timestamp>,
     /// When another agent last tried to be this client while this one's link lived; absent where that never happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clone_suspected_at: Option<Timestamp>,
     /// The two agents of that moment: the one that had the link, and the one that was refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clone_suspects: Vec<CloneSuspect>,
+    /// Its labels, as an admin set them.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+}
+
+/// How a client shows who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum IdentityKind {
+    /// By its own key.
+    Key,
+    /// By a token that the server signed.
+    Token,
 }
 
 /// One of two agents that both say that they are the same client. Nothing of this is a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CloneSuspect {
     /// What it did: had the link, or was refused.
     pub role: CloneRole,
@@ -163,6 +208,7 @@ pub struct CloneSuspect {
 
 /// What a suspect did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CloneRole {
     /// It had the link, and answered.
@@ -173,6 +219,7 @@ pub enum CloneRole {
 
 /// A page of clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClientPage {
     /// By id.
     pub clients: Vec<Client>,
@@ -182,6 +229,7 @@ pub struct ClientPage {
 
 /// The answer of `GET /status/{client_id}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClientStatus {
     /// The client's id.
     pub client_id: ClientId,
@@ -193,12 +241,27 @@ pub struct ClientStatus {
     pub last_seen: Option<Timestamp>,
     /// The agent's version.
     pub version: Option<String>,
+    /// How it shows who it is; absent for one that was never here, and for one that was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityKind>,
+    /// Names the secret that its last token was signed with; absent for a client with a key of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_kid: Option<String>,
+    /// Whether that secret is an old one, of `JWT_SECRET_PREVIOUS` or dropped; absent where it is not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub token_secret_is_old: bool,
+    /// When it was last revoked; absent where it never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Timestamp>,
     /// When another agent last tried to be this client while this one's link lived; absent where that never happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clone_suspected_at: Option<Timestamp>,
     /// The two agents of that moment: the one that had the link, and the one that was refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clone_suspects: Vec<CloneSuspect>,
+    /// Its labels, as an admin set them.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// Downloads that are not final, oldest first, at most 100.
     pub current: Vec<Download>,
     /// The newest final downloads, at most 10.
@@ -207,7 +270,9 @@ pub struct ClientStatus {
 
 /// The body of `POST /tokens`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", schemars(transform = crate::schema::token_request))]
 pub struct TokenRequest {
     /// For whom.
     pub kind: TokenKind,
@@ -216,23 +281,31 @@ pub struct TokenRequest {
     /// What an operator may do; ignored for a client.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<Scope>,
-    /// Seconds until it ends; the server's default where absent.
+    /// The clients that an operator's token reaches; all where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<Reach>,
+    /// Seconds until it ends; the server's default where absent.
+    #[serde(default, deserialize_with = "crate::whole::optional", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10 * MAX_TTL_SECS)))]
     pub ttl_secs: Option<u64>,
 }
 
 /// For whom a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TokenKind {
     /// An agent.
     Client,
     /// An operator.
     Operator,
+    /// An agent, once: it enrols a key of its own with it.
+    Enrolment,
 }
 
 /// What an operator may do. Each is separate; `admin` implies the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Look.
@@ -245,6 +318,7 @@ pub enum Scope {
 
 /// The answer of `POST /tokens`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TokenReply {
     /// The token.
     pub token: Sealed,
@@ -254,6 +328,7 @@ pub struct TokenReply {
 
 /// An error, as `application/problem+json` (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Problem {
     /// `about:blank`: the code says more than a page could (RFC 9457, 4.2.1).
     pub r#type: String,

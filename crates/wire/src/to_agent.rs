@@ -194,6 +194,8 @@ pub enum GoodbyeReason {
     SlowReader,
     /// The agent broke the protocol.
     ProtocolViolation,
+    /// The client was revoked, or another key was enrolled for it.
+    Revoked,
     /// A reason of a newer version.
     #[serde(other)]
     Other,

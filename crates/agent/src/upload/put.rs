@@ -341,7 +341,8 @@ mod tests {
         let put = Put { source, range: 0..len, crc, to, fresh: true, pace, counters: counters.clone() };
         let addresses = crate::AddressPolicy { server_is_loopback: true, ..Default::default() };
         let dialer = Dialer {
-            tls: crate::tls::client_config(None).unwrap(),
+            tls: crate::tls::client_config(None, None).unwrap(),
+            link_tls: crate::tls::client_config(None, None).unwrap(),
             proxies: crate::Proxies::none(),
             addresses,
         };

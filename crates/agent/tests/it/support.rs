@@ -432,6 +432,7 @@ fn config(server: SocketAddr, root: &Path) -> Config {
         max_rate: None,
         on_change: None,
         extra_ca_file: None,
+        client_cert: None,
         addresses: AddressPolicy { server_is_loopback: true, ..AddressPolicy::default() },
         proxies: Proxies::none(),
     }

@@ -22,6 +22,9 @@ pub use event::{By, Effect, Event, Rejection, Step, Verdict};
 /// Milliseconds between two looks for an object that HEAD did not find: S3 must have had the time to show it.
 pub const ABSENT_TWICE_APART_MS: u64 = 60_000;
 
+/// So often a client may claim that storage has what it has not: a store may forget a part, and not so often.
+pub const MAX_CONTRADICTIONS: u32 = 8;
+
 /// Everything that decides what may happen to a download.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Life {
@@ -35,6 +38,8 @@ pub struct Life {
     pub link: Option<LinkSeq>,
     /// Passes that were void because the file changed.
     pub changed_passes: u32,
+    /// How often storage contradicted what the client said that it holds.
+    pub contradicted: u32,
     /// What to do when the file changes: what the request says, else what the site wants.
     pub on_change: OnChange,
     /// The request says nothing of it, so the site chooses.
@@ -105,6 +110,7 @@ impl Life {
             attempt: Attempt(0),
             link: None,
             changed_passes: 0,
+            contradicted: 0,
             on_change: on_change.unwrap_or(OnChange::Restart),
             site_chooses: on_change.is_none(),
             expires_at,

@@ -81,6 +81,7 @@ fn check_record(life: &Life) -> Result<(), TestCaseError> {
 /// What must hold between a record and the next.
 fn check_step(old: &Life, event: &Event, step: &Step) -> Result<(), TestCaseError> {
     let new = &step.life;
+    prop_assert!(new.contradicted >= old.contradicted && new.contradicted <= MAX_CONTRADICTIONS);
     prop_assert!(!old.state.is_final(), "a final state never changes");
     prop_assert!(new.attempt >= old.attempt && new.link >= old.link && new.expires_at >= old.expires_at);
     if new.state == State::Completed {

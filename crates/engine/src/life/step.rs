@@ -4,7 +4,7 @@ use hoist_wire::limits::{DEFAULT_TTL_SECS, MAX_CHANGED_PASSES};
 use hoist_wire::{Attempt, Crc64, ErrorCode, LinkSeq, OnChange, Outcome, ReasonCode, State, Timestamp};
 
 use super::event::{By, Effect, Event, Rejection, Step, Verdict};
-use super::{ABSENT_TWICE_APART_MS, Failure, Life, Reason};
+use super::{ABSENT_TWICE_APART_MS, Failure, Life, MAX_CONTRADICTIONS, Reason};
 
 /// Milliseconds after which an agent that refused for now is asked again, where it did not say.
 const ASK_AGAIN_MS: u64 = 30_000;
@@ -172,7 +172,9 @@ impl Next {
         } else if missing > 0 {
             let message =
                 format!("the client says it is done, and storage has not confirmed {missing} parts");
-            self.requeue(ReasonCode::PartsMissing, message, ASK_AGAIN_MS);
+            if !self.contradicted(&message) {
+                self.requeue(ReasonCode::PartsMissing, message, ASK_AGAIN_MS);
+            }
         } else if crc != combined {
             self.void_pass(&format!(
                 "the parts combine to CRC64NVME {combined}, and the file was read as {crc}"
@@ -236,11 +238,12 @@ impl Next {
                 self.effects.push(Effect::Complete { at: self.next_at() });
             }
             Verdict::PartsMissing { count } => {
-                self.back_to_uploading();
-                self.ask_for(
-                    ReasonCode::PartsMissing,
-                    format!("storage lacks {count} parts that it had confirmed"),
-                );
+                let message =
+                    format!("storage lacks {count} parts that it had confirmed, as the client says");
+                if !self.contradicted(&message) {
+                    self.back_to_uploading();
+                    self.ask_for(ReasonCode::PartsMissing, message);
+                }
             }
             Verdict::Absent => self.absent(),
             Verdict::Unclear { message, retry_at } => {
@@ -251,6 +254,20 @@ impl Next {
             }
         }
         Ok(())
+    }
+
+    /// Counts a claim that storage does not bear out. A retry is limited in rate alone; a lie that is proved again and
+    /// again is none, and ends the download. Tells whether it did.
+    fn contradicted(&mut self, what: &str) -> bool {
+        self.life.contradicted = self.life.contradicted.saturating_add(1);
+        let times = self.life.contradicted;
+        if times < MAX_CONTRADICTIONS {
+            return false;
+        }
+        let message =
+            format!("what the client says was contradicted by storage {times} times; the last time: {what}");
+        self.fail(ErrorCode::ProtocolViolation, message);
+        true
     }
 
     /// Has the agent work on others: settling needs it no more, and may take until the deadline.

@@ -209,6 +209,43 @@ fn missing_parts_are_sent_again_in_the_same_upload() {
 }
 
 #[test]
+fn parts_that_storage_denies_again_and_again_end_it_with_the_evidence() {
+    let denied = settled(Verdict::PartsMissing { count: 2 });
+    let mut life = completing();
+    for times in 1..MAX_CONTRADICTIONS {
+        life = life.step(denied.clone(), NOW).unwrap().life;
+        assert_eq!((life.state, life.contradicted), (State::Uploading, times));
+        life = life.step(finished(by(1, 1)), NOW).unwrap().life;
+    }
+    let step = life.step(denied, NOW).unwrap();
+    let failure = step.life.failure.unwrap();
+    assert_eq!((step.life.state, failure.code), (State::Failed, ErrorCode::ProtocolViolation));
+    assert!(failure.message.contains("storage lacks 2 parts"), "{}", failure.message);
+    assert!(step.effects.contains(&Effect::Abort));
+}
+
+#[test]
+fn who_says_done_without_the_parts_is_asked_again_a_few_times_only() {
+    let mut life = after(OnChange::Restart, &sending());
+    let mut times = 0;
+    while !life.state.is_final() {
+        let who = By { link: LinkSeq(1), attempt: life.attempt };
+        let done =
+            Event::Finished { by: who, size_bytes: 10, crc64nvme: CRC, combined: CRC, missing_parts: 3 };
+        life = life.step(done, NOW).unwrap().life;
+        times += 1;
+        if life.state == State::Queued {
+            let again = Timestamp(NOW.0 + 60_000);
+            life = life.step(dispatch(1), again).unwrap().life;
+            let who = By { link: LinkSeq(1), attempt: life.attempt };
+            life = life.step(Event::Offered { by: who, size_bytes: 10 }, NOW).unwrap().life;
+        }
+    }
+    assert_eq!(times, MAX_CONTRADICTIONS);
+    assert_eq!(life.failure.unwrap().code, ErrorCode::ProtocolViolation);
+}
+
+#[test]
 fn parts_in_an_upload_that_vanished_count_for_nothing() {
     let step =
         after(OnChange::Restart, &sending()).step(Event::UploadGone { attempt: Attempt(1) }, NOW).unwrap();

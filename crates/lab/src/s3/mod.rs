@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use local_stack::LocalStack;
+pub(crate) use process::Process;
 pub use rclone::Rclone;
 pub use seaweed_fs::SeaweedFs;
 
@@ -40,7 +41,7 @@ pub struct S3Server {
 ///
 /// # Panics
 /// If it is missing and `HOIST_REQUIRE_SERVERS=1`.
-fn tool(name: &str, path: &str) -> Option<PathBuf> {
+pub(crate) fn tool(name: &str, path: &str) -> Option<PathBuf> {
     let tools = std::env::var_os("HOIST_TEST_TOOLS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-tools"), PathBuf::from);
     let found = tools.join(path);

@@ -17,7 +17,7 @@ const GUARD: &str = r#"exec 3<&0; (read -r _ <&3; kill -9 0) & exec "$@" </dev/n
 
 /// A running server with its own folder.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     name: &'static str,
     child: Child,
     dir: TempDir,
@@ -28,7 +28,7 @@ impl Process {
     ///
     /// # Panics
     /// If it cannot be started.
-    pub(super) fn start(
+    pub(crate) fn start(
         name: &'static str,
         dir: TempDir,
         program: &Path,
@@ -59,14 +59,21 @@ impl Process {
     }
 
     /// Tells how the program ended; none while it runs.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
     /// Gives the end of what the server wrote.
-    pub(super) fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
+        let output = self.output();
+        let from = output.len().saturating_sub(4096);
+        output.get(output.ceil_char_boundary(from)..).unwrap_or_default().to_owned()
+    }
+
+    /// Gives all that the server wrote.
+    pub(crate) fn output(&self) -> String {
         let log = std::fs::read(self.dir.path().join("log")).unwrap_or_default();
-        String::from_utf8_lossy(&log[log.len().saturating_sub(4096)..]).into_owned()
+        String::from_utf8_lossy(&log).into_owned()
     }
 }
 

@@ -7,7 +7,7 @@ use axum::extract::ws::Message;
 use hoist_server::bucket::Bucket as _;
 use hoist_server::clock::{self, World as _};
 use hoist_server::downloads::{Downloads, Shop, sweep};
-use hoist_server::links::{Link, LinkContext, Links};
+use hoist_server::links::{Link, LinkContext, Links, Pass};
 use hoist_server::store::{MemoryStore, Store};
 use hoist_server::tokens::Tokens;
 use hoist_wire::claims::Claims;
@@ -163,9 +163,11 @@ impl Node {
             iat: now,
             jti: String::new(),
             scopes: Vec::new(),
+            clients: None,
         };
+        let pass = Pass::Token { claims, kid: String::new(), is_current: true };
         let (instance, context) = (Some(instance.clone()), Arc::clone(&self.context));
-        let link = Link::serve(socket, client.clone(), claims, instance, context);
+        let link = Link::serve(socket, client.clone(), pass, instance, context);
         self.tasks.spawn(link);
         true
     }

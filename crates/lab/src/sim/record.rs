@@ -1,5 +1,7 @@
 //! The store as one server process reaches it: slow, failing, failing after the commit; and every write is watched.
 
+mod identities;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hoist_server::bucket::MultipartId;
 use hoist_server::store::{
-    Along, ClientFilter, ClientRow, DownloadFilter, Due, Idempotency, Inserted, Introduction, MemoryStore,
-    Record, Store, StoreError, UploadRow,
+    Along, ClientFilter, ClientRow, DownloadFilter, Due, Idempotency, Inserted, Introduction, LabelStore,
+    MemoryStore, Record, SessionRow, SessionStore, Store, StoreError, UploadRow,
 };
+use hoist_wire::reach::Labels;
 use hoist_wire::{Attempt, ClientId, DownloadId, Instance, LinkSeq, State, Timestamp};
 
 use super::fault::Fault;
@@ -106,6 +109,56 @@ impl SimStore {
 }
 
 #[async_trait]
+impl LabelStore for SimStore {
+    async fn set_labels(&self, client: &ClientId, labels: &Labels) -> Result<(), StoreError> {
+        self.call("set labels", self.store.set_labels(client, labels)).await
+    }
+
+    async fn labels(&self, client: &ClientId) -> Result<Labels, StoreError> {
+        self.call("read labels", self.store.labels(client)).await
+    }
+}
+
+#[async_trait]
+impl SessionStore for SimStore {
+    async fn open_session(&self, session: &SessionRow, most: u32) -> Result<(), StoreError> {
+        self.call("open a session", self.store.open_session(session, most)).await
+    }
+
+    async fn session(&self, cookie_sha256: &str) -> Result<Option<SessionRow>, StoreError> {
+        self.call("read a session", self.store.session(cookie_sha256)).await
+    }
+
+    async fn session_used(&self, cookie_sha256: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.call("note a session's use", self.store.session_used(cookie_sha256, now)).await
+    }
+
+    async fn end_session(&self, cookie_sha256: &str) -> Result<(), StoreError> {
+        self.call("end a session", self.store.end_session(cookie_sha256)).await
+    }
+
+    async fn sessions_of(&self, operator: &str) -> Result<Vec<SessionRow>, StoreError> {
+        self.call("list sessions", self.store.sessions_of(operator)).await
+    }
+
+    async fn end_sessions(&self, operator: &str) -> Result<u64, StoreError> {
+        self.call("end sessions", self.store.end_sessions(operator)).await
+    }
+
+    async fn forget_sessions(&self, now: Timestamp, unused_since: Timestamp) -> Result<(), StoreError> {
+        self.call("forget sessions", self.store.forget_sessions(now, unused_since)).await
+    }
+
+    async fn revoke_operator(&self, operator: &str, made_by_secs: u64) -> Result<u64, StoreError> {
+        self.call("revoke an operator", self.store.revoke_operator(operator, made_by_secs)).await
+    }
+
+    async fn operator_revoked(&self, operator: &str) -> Result<Option<u64>, StoreError> {
+        self.call("look whether an operator is revoked", self.store.operator_revoked(operator)).await
+    }
+}
+
+#[async_trait]
 impl Store for SimStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.call("ping", self.store.ping()).await
@@ -129,8 +182,9 @@ impl Store for SimStore {
         client: &ClientId,
         link: LinkSeq,
         expires_at: Timestamp,
+        kid: &str,
     ) -> Result<(), StoreError> {
-        self.call("note a token", self.store.token_renewed(client, link, expires_at)).await
+        self.call("note a token", self.store.token_renewed(client, link, expires_at, kid)).await
     }
 
     async fn suspect_clone(

@@ -4,12 +4,14 @@
 
 mod cancel;
 mod cli;
+mod corpora;
 mod faults;
 mod files;
 mod grants;
 mod happy;
 mod life;
 mod links;
+mod openapi;
 mod own_bucket;
 #[path = "../promise_1_no_false_success.rs"]
 mod promise_1_no_false_success;
@@ -25,6 +27,8 @@ mod promise_4_never_mixes;
 mod promise_5_nothing_silent;
 #[path = "../promise_6_no_litter.rs"]
 mod promise_6_no_litter;
+#[path = "../promise_7_no_loose_keys.rs"]
+mod promise_7_no_loose_keys;
 #[path = "../promise_9_one_writer.rs"]
 mod promise_9_one_writer;
 mod queue;
@@ -32,8 +36,10 @@ mod rates;
 mod rclone;
 mod rest;
 mod restarts;
+mod schemathesis;
 mod stop;
 mod storm;
 mod structure;
 mod thin_link;
+mod tls;
 mod trouble;

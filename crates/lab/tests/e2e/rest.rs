@@ -109,7 +109,8 @@ async fn an_operator_needs_a_token_and_its_scopes() {
         for path in ["/clients", "/downloads", "/status/restaurant-1"] {
             let reply = operator.get(path).await;
             assert_eq!((reply.status, reply.problem().as_str()), (401, "unauthorized"), "{path}");
-            assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
+            let challenge = token.as_ref().map_or("Bearer", |_| r#"Bearer error="invalid_token""#);
+            assert_eq!(reply.header("www-authenticate"), Some(challenge), "{path}");
         }
         let reply = operator.post(TRIGGER, &json!({})).await;
         assert_eq!((reply.status, reply.problem().as_str()), (401, "unauthorized"));
@@ -136,6 +137,8 @@ async fn an_operator_needs_a_token_and_its_scopes() {
             scene.book.secret(made.json()["token"].as_str().unwrap());
         } else {
             assert_eq!(made.problem(), "forbidden");
+            let challenge = r#"Bearer error="insufficient_scope", scope="admin""#;
+            assert_eq!(made.header("www-authenticate"), Some(challenge));
         }
     }
     for page in ["/health", "/ready", "/"] {

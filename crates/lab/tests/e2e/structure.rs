@@ -68,18 +68,18 @@ fn sources(folder: &Path, text: &mut String) {
     }
 }
 
-#[test]
-fn every_fault_that_is_documented_has_its_test() {
+/// Holds the tests that a page's table names in its last column against those that there are.
+fn every_row_has_its_test(page: &str, at_least: usize) {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let page = std::fs::read_to_string(crates.join("../docs/reliability.md")).unwrap();
-    let rows: Vec<&str> = page
+    let text = std::fs::read_to_string(crates.join("../docs").join(page)).unwrap();
+    let rows: Vec<&str> = text
         .split_once("| shown by |")
         .map_or("", |(_, table)| table)
         .lines()
         .skip(2)
         .take_while(|line| line.starts_with('|'))
         .collect();
-    assert!(rows.len() > 30, "the table of faults was not found: {} rows", rows.len());
+    assert!(rows.len() >= at_least, "the table of {page} was not found: {} rows", rows.len());
     let mut text = String::new();
     sources(crates, &mut text);
     for row in rows {
@@ -92,6 +92,16 @@ fn every_fault_that_is_documented_has_its_test() {
             assert!(is_there, "no test is called {test:?}");
         }
     }
+}
+
+#[test]
+fn every_fault_that_is_documented_has_its_test() {
+    every_row_has_its_test("reliability.md", 31);
+}
+
+#[test]
+fn every_defence_that_is_documented_has_its_test() {
+    every_row_has_its_test("security.md", 20);
 }
 
 #[test]

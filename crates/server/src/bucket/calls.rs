@@ -161,6 +161,10 @@ impl Bucket for S3Bucket {
         Box::pin(call.send()).await.map(drop).map_err(|error| self.place.explain(asked, &error))
     }
 
+    async fn storage_hosts(&self) -> Result<Vec<String>, BucketError> {
+        self.host_of_grants().await.map(|host| vec![host])
+    }
+
     async fn grant_get(&self, key: &str, file_name: &str, ttl: Duration) -> Result<Sealed, BucketError> {
         self.sign_get(key, file_name, ttl).await
     }

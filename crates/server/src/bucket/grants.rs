@@ -92,6 +92,23 @@ impl S3Bucket {
         Ok(Sealed::new(signed.uri()))
     }
 
+    /// Gives the host that grants for agents name: what the SDK really signs, not what the settings let us think.
+    pub(super) async fn host_of_grants(&self) -> Result<String, BucketError> {
+        let asked = Asked { call: "storage_hosts", key: "-", needs: "s3:PutObject" };
+        let life = self.life(asked, Duration::from_secs(60)).await?;
+        let part =
+            self.for_agents.upload_part().bucket(&self.config.bucket).key("-").upload_id("-").part_number(1);
+        let signed =
+            Box::pin(part.presigned(life)).await.map_err(|error| self.place.explain(asked, &error))?;
+        let url = url::Url::parse(signed.uri()).ok();
+        let host = url.as_ref().and_then(url::Url::host_str).map(str::to_owned);
+        host.ok_or_else(|| BucketError::Unclear {
+            call: asked.call,
+            key: asked.key.to_owned(),
+            message: String::from("the signed URL names no host"),
+        })
+    }
+
     /// Gives how long a URL signed now can live: in whole seconds, and no longer than the credentials.
     async fn life(&self, asked: Asked<'_>, wanted: Duration) -> Result<PresigningConfig, BucketError> {
         let now = SystemTime::now();

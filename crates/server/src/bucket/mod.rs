@@ -311,6 +311,14 @@ pub trait Bucket: Send + Sync + std::fmt::Debug {
         checksum: ChecksumKind,
     ) -> Result<(), BucketError>;
 
+    /// Gives the hosts to which agents will be sent with their parts.
+    ///
+    /// # Errors
+    /// `Denied` and the like where nothing can be signed now.
+    async fn storage_hosts(&self) -> Result<Vec<String>, BucketError> {
+        Ok(Vec::new())
+    }
+
     /// Signs a GET for an operator, which saves as `file_name`.
     async fn grant_get(&self, key: &str, file_name: &str, ttl: Duration) -> Result<Sealed, BucketError>;
 }

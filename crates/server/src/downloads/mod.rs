@@ -3,6 +3,8 @@
 //! Deliberately absent: rules (`engine`), S3 (`bucket`), SQL (`store`). A driver joins them, one event at a time.
 
 mod driver;
+#[cfg(feature = "simulation")]
+pub mod exposed;
 mod key;
 mod opening;
 mod proof;
@@ -16,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hoist_engine::life::Rejection;
+use hoist_wire::audit::Entry;
 use hoist_wire::to_server::ToServer;
 use hoist_wire::{Attempt, ChecksumKind, ClientId, DownloadId, LinkSeq, Timestamp};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -177,10 +180,11 @@ impl Downloads {
         record: Record,
         idempotency: Option<Idempotency>,
         max_open: u32,
+        line: Entry,
     ) -> Result<Option<Inserted>, StoreError> {
         let own = Arc::clone(self);
         let task = self.tasks.spawn(async move {
-            let inserted = own.shop.store.insert(&record, idempotency.as_ref(), max_open).await;
+            let inserted = own.shop.store.insert_noted(&record, idempotency.as_ref(), max_open, &line).await;
             own.shop.links.nudge(&record.client_id);
             inserted
         });

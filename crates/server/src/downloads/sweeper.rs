@@ -8,6 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::{Downloads, Letter};
 use crate::bucket::{BucketError, MultipartId};
+use crate::http::SESSION_IDLE;
 use crate::links::chain;
 use crate::store::{StoreError, UploadRow};
 
@@ -58,6 +59,7 @@ pub async fn sweep(downloads: Arc<Downloads>) {
             ("downloads left completing", left_completing(&downloads).await),
             ("uploads to abort", reap(&downloads).await),
             ("idempotency keys", forget_keys(&downloads).await),
+            ("sessions", forget_sessions(&downloads).await),
         ] {
             if let Err(error) = outcome {
                 tracing::error!(what, error = %chain(&error), "the sweeper cannot use the store");
@@ -172,4 +174,10 @@ fn unclear(row: &UploadRow) -> BucketError {
 async fn forget_keys(downloads: &Arc<Downloads>) -> Result<(), StoreError> {
     let before = hoist_wire::Timestamp(downloads.shop.world.now().0 - IDEMPOTENCY_MS);
     downloads.shop.store.forget_idempotency(before).await
+}
+
+async fn forget_sessions(downloads: &Arc<Downloads>) -> Result<(), StoreError> {
+    let now = downloads.shop.world.now();
+    let idle_ms = i64::try_from(SESSION_IDLE.as_millis()).unwrap_or(i64::MAX);
+    downloads.shop.store.forget_sessions(now, hoist_wire::Timestamp(now.0 - idle_ms)).await
 }

@@ -1,40 +1,32 @@
 //! The gate before every page: who asks, may they, and a line in the audit trail of what came of it.
 //!
-//! Deliberately absent: what a page needs (`routes`), and the checking of agents, which their page does itself.
+//! Deliberately absent: what a page needs (`routes`), what a request shows (`shown`), and the checking of agents,
+//! which their page does itself.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hoist_wire::ErrorCode;
 use hoist_wire::rest::Scope;
+use tokio::time::Instant;
 
-use super::peer::Peer;
-use super::problem::Refused;
+use super::attempts::Attempts;
+use super::operator::{Operator, Proof};
+use super::peer::{Certified, Peer};
+use super::problem::{Challenge, Refused};
 use super::routes::{Needs, Route};
-use super::{Pages, Problem};
-use crate::audit::{Action, Deed, Detail};
-
-/// An operator who may do what the page does.
-#[derive(Debug, Clone)]
-pub(super) struct Operator {
-    /// Who, as the record names them.
-    pub(super) name: String,
-}
-
-impl<S: Sync> FromRequestParts<S> for Operator {
-    type Rejection = Problem;
-
-    /// Gives who the gate let in. A page that asks for an operator and stands behind no gate answers nobody.
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let defect = || Problem::new(ErrorCode::Internal, "this page has no gate: that is a defect of hoist");
-        parts.extensions.get::<Self>().cloned().ok_or_else(defect)
-    }
-}
+use super::shown::{self, Credentials};
+use super::{Pages, Problem, sessions};
+use crate::audit::{Action, Begun, Deed, Detail, Noted, Outcome};
+use crate::serve::Place;
+use crate::store::StoreError;
+use crate::tokens::{at, is_revoked};
 
 /// What an agent's page tells the gate: whose link it is. An extension of the response.
 #[derive(Debug, Clone)]
@@ -47,93 +39,211 @@ pub(super) struct Gate {
     pub(super) route: Route,
 }
 
+/// Who failed to show who it is, lately, for all pages.
+#[derive(Debug, Default)]
+pub struct Strangers(Mutex<Attempts>);
+
+impl Strangers {
+    fn attempts(&self) -> std::sync::MutexGuard<'_, Attempts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Lets in who may do what the page does, and notes what came of it.
-pub(super) async fn admit(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
-    let from = request.extensions().get::<Peer>().map(|peer| peer.0);
-    let subject = request.uri().path().to_owned();
-    let (who, response) = match gate.operator(request.headers()) {
+pub(super) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let from = parts.extensions.get::<Peer>().map(|peer| peer.0);
+    let place = parts.extensions.get::<Arc<Place>>().cloned();
+    let wait = from.map_or(Duration::ZERO, |from| gate.pages.strangers.attempts().wait(from, Instant::now()));
+    // A one-time token costs the store a look; what else can be shown is checked at once, for who can show it.
+    if gate.route.needs == Needs::OneTimeToken && !wait.is_zero() {
+        return too_many(wait);
+    }
+    if shown::in_url(&parts.uri) {
+        let response = token_in_url().into_response();
+        // The path may be what holds it.
+        let deed = gate.deed(from, gate.route.path);
+        return gate.note(None, deed, response).await;
+    }
+    let mut deed = gate.deed(from, parts.uri.path());
+    let (begun, response) = match gate.operator(&parts).await {
         Err(refusal) => {
             let Refusal { who, problem } = *refusal;
-            (who, problem.into_response())
+            deed.who = who;
+            (None, problem.into_response())
         }
-        Ok(None) => (None, next.run(request).await),
+        Ok(None) => (None, next.run(Request::from_parts(parts, body)).await),
         Ok(Some(operator)) => {
-            let who = Some(operator.name.clone());
-            request.extensions_mut().insert(operator);
-            (who, next.run(request).await)
+            if let Some(place) = place {
+                place.recognised();
+            }
+            (deed.who, deed.token) = (Some(operator.name.clone()), operator.token_id());
+            let begun = match gate.begin(&deed).await {
+                Ok(begun) => begun,
+                Err(error) => return Problem::from(error).into_response(),
+            };
+            parts.extensions.insert(operator);
+            parts.extensions.insert(deed.clone());
+            (begun, next.run(Request::from_parts(parts, body)).await)
         }
     };
-    gate.note(who, from, subject, &response);
-    response
+    if let Some(from) = from.filter(|_| response.status() == StatusCode::UNAUTHORIZED) {
+        gate.pages.strangers.attempts().count(from, Instant::now());
+        if !wait.is_zero() {
+            return too_many(wait);
+        }
+    }
+    gate.note(begun, deed, response).await
+}
+
+fn token_in_url() -> Problem {
+    let detail = "a token stands in the URL, where logs and histories keep it: send it as `Authorization: Bearer TOKEN`, \
+        and count this one as leaked";
+    Problem::new(ErrorCode::Unauthorized, detail)
+}
+
+/// Answers an address that has failed too often. The trail has its failures until then.
+fn too_many(wait: Duration) -> Response {
+    let detail =
+        "too many requests of this address did not show who they are: try again later, with a valid token";
+    Problem::new(ErrorCode::TooManyAttempts, detail).retry_after(wait).into_response()
 }
 
 /// Why somebody is not let in, and who it is where that is known.
 #[derive(Debug)]
-struct Refusal {
+pub(super) struct Refusal {
     who: Option<String>,
     problem: Problem,
 }
 
-impl Gate {
-    /// Recognises an operator; none where the page asks for none.
-    fn operator(&self, headers: &HeaderMap) -> Result<Option<Operator>, Box<Refusal>> {
-        match self.route.needs {
-            Needs::Nothing | Needs::Agent => Ok(None),
-            // A trial on loopback asks for no token.
-            Needs::Scope(_) if self.pages.trial_port.is_some() => {
-                Ok(Some(Operator { name: String::from("trial") }))
-            }
-            Needs::Scope(scope) => self.bearer_with(scope, headers).map(Some),
-        }
-    }
-
-    fn bearer_with(&self, scope: Scope, headers: &HeaderMap) -> Result<Operator, Box<Refusal>> {
-        let refuse = |detail: String| {
-            Box::new(Refusal { who: None, problem: Problem::new(ErrorCode::Unauthorized, detail) })
-        };
-        let token = bearer(headers).ok_or_else(|| {
-            refuse(String::from(
-                "no operator token: send `Authorization: Bearer TOKEN`; make one with `hoist token operator`",
-            ))
-        })?;
-        let claims = self.pages.tokens.operator(token).map_err(|error| refuse(error.to_string()))?;
-        if claims.scopes.contains(&scope) || claims.scopes.contains(&Scope::Admin) {
-            return Ok(Operator { name: claims.sub });
-        }
-        let needed = match scope {
-            Scope::Read => "read",
-            Scope::Download => "download",
-            Scope::Admin => "admin",
-        };
-        let detail =
-            format!("the token of {:?} does not allow this: it lacks the scope {needed}", claims.sub);
-        let problem = Problem::new(ErrorCode::Forbidden, detail);
-        Err(Box::new(Refusal { who: Some(claims.sub), problem }))
-    }
-
-    fn note(&self, who: Option<String>, from: Option<IpAddr>, subject: String, response: &Response) {
-        let status = response.status();
-        let refused =
-            matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::CONFLICT);
-        if matches!(self.route.action, Action::Look | Action::LinkOpen) && !refused {
-            return;
-        }
-        let told = response.extensions();
-        self.pages.audit.note(&Deed {
-            who: who.or_else(|| told.get::<Recognised>().map(|it| it.0.clone())),
-            from,
-            action: self.route.action,
-            subject,
-            status: status.as_u16(),
-            code: told.get::<Refused>().map(|refused| refused.0),
-            detail: told.get::<Detail>().map(|detail| detail.0.clone()),
-        });
+impl Refusal {
+    /// Tells the caller what is wrong with its token.
+    fn challenge(self: Box<Self>, challenge: Challenge) -> Box<Self> {
+        let Self { who, problem } = *self;
+        Box::new(Self { who, problem: problem.challenge(challenge) })
     }
 }
 
-/// Gives the token of an `Authorization: Bearer` header.
-pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+impl From<StoreError> for Box<Refusal> {
+    fn from(error: StoreError) -> Self {
+        Box::new(Refusal { who: None, problem: error.into() })
+    }
+}
+
+/// Refuses somebody, who is known or not.
+pub(super) fn refuse(who: Option<&str>, code: ErrorCode, detail: impl Into<String>) -> Box<Refusal> {
+    Box::new(Refusal { who: who.map(str::to_owned), problem: Problem::new(code, detail) })
+}
+
+impl Gate {
+    /// Recognises an operator who may do what the page does; none where the page asks for none.
+    async fn operator(&self, parts: &Parts) -> Result<Option<Operator>, Box<Refusal>> {
+        let (scope, bound) = match self.route.needs {
+            Needs::Agent | Needs::OneTimeToken if !self.is_certified(parts) => {
+                let detail = "no certificate: this server asks agents for one of its own authority (TLS_CLIENT_CA_FILE); \
+                    give the agent CLIENT_CERT_FILE and CLIENT_KEY_FILE";
+                return Err(refuse(None, ErrorCode::Forbidden, detail));
+            }
+            Needs::Nothing | Needs::Agent | Needs::OneTimeToken => return Ok(None),
+            Needs::Operator => (None, true),
+            Needs::Within(scope) => (Some(scope), true),
+            Needs::Scope(scope) => (Some(scope), false),
+        };
+        // A trial on loopback asks for no token.
+        if self.pages.trial_port.is_some() {
+            return Ok(Some(Operator::of_trial()));
+        }
+        let operator = match shown::read(parts) {
+            Credentials::Bearer(token) => self.of_token(token).await?,
+            Credentials::Cookie(value) => sessions::of_cookie(&self.pages, parts, value).await?,
+            Credentials::Unclear(why) => {
+                let detail = format!("the request does not say clearly who sends it: {why}");
+                return Err(refuse(None, ErrorCode::Unauthorized, detail).challenge(Challenge::ValidToken));
+            }
+            Credentials::None => {
+                let detail = "no operator token: send `Authorization: Bearer TOKEN`; make one with `hoist token operator`";
+                return Err(refuse(None, ErrorCode::Unauthorized, detail));
+            }
+        };
+        if let Some(scope) = scope.filter(|scope| !operator.has(*scope)) {
+            let (name, scope) = (&operator.name, name_of(scope));
+            let detail = format!("the token of {name:?} does not allow this: it lacks the scope {scope}");
+            return Err(refuse(Some(name), ErrorCode::Forbidden, detail).challenge(Challenge::Scope(scope)));
+        }
+        if operator.reach.is_some() && !bound {
+            let name = &operator.name;
+            let detail = format!(
+                "the token of {name:?} does not allow this: it reaches some clients only, and this is about all of them"
+            );
+            return Err(refuse(Some(name), ErrorCode::Forbidden, detail));
+        }
+        Ok(Some(operator))
+    }
+
+    fn is_certified(&self, parts: &Parts) -> bool {
+        !self.pages.agents_are_certified || parts.extensions.get() == Some(&Certified(true))
+    }
+
+    async fn of_token(&self, token: &str) -> Result<Operator, Box<Refusal>> {
+        let claims = self.pages.tokens.operator(token).map_err(|error| {
+            refuse(None, ErrorCode::Unauthorized, error.to_string()).challenge(Challenge::ValidToken)
+        })?;
+        let revoked = self.pages.store.operator_revoked(&claims.sub).await?;
+        if is_revoked(claims.iat, revoked) {
+            let detail = "the token was revoked: ask for a new one with `hoist token`";
+            return Err(
+                refuse(Some(&claims.sub), ErrorCode::Unauthorized, detail).challenge(Challenge::ValidToken)
+            );
+        }
+        let proof = Proof::Token { id: claims.jti, made_secs: claims.iat, expires_at: at(claims.exp) };
+        Ok(Operator { name: claims.sub, scopes: claims.scopes, reach: claims.clients, proof })
+    }
+
+    fn deed(&self, from: Option<IpAddr>, subject: &str) -> Deed {
+        Deed { who: None, token: None, from, action: self.route.action, subject: subject.to_owned() }
+    }
+
+    /// Notes that something is about to be done; nothing where nothing is, or where its page writes the line together with
+    /// what it does.
+    async fn begin(&self, deed: &Deed) -> Result<Option<Begun>, StoreError> {
+        match self.route.action {
+            Action::Look | Action::LinkOpen | Action::DownloadRequest => Ok(None),
+            _ => self.pages.audit.begin(deed).await.map(Some),
+        }
+    }
+
+    /// Notes what came of it, before anybody hears of it. Where that cannot be, nobody hears that it was done.
+    async fn note(&self, begun: Option<Begun>, mut deed: Deed, response: Response) -> Response {
+        let (status, told) = (response.status(), response.extensions());
+        let refused =
+            matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::CONFLICT);
+        let changes = !matches!(self.route.action, Action::Look | Action::LinkOpen);
+        deed.who = deed.who.or_else(|| told.get::<Recognised>().map(|it| it.0.clone()));
+        let outcome = Outcome {
+            status: status.as_u16(),
+            code: told.get::<Refused>().map(|refused| refused.0),
+            detail: told.get::<Detail>().map(|detail| detail.0.clone()),
+        };
+        let is_noted = told.get::<Noted>().is_some();
+        match begun {
+            // What a stranger is refused costs no write that the stranger waits for.
+            None if refused && deed.token.is_none() => self.pages.audit.refused(&deed, outcome),
+            None if is_noted || !(changes || refused) => {}
+            begun => {
+                let begun = begun.unwrap_or_default();
+                if let Err(error) = self.pages.audit.end(begun, &deed, outcome).await {
+                    return Problem::from(error).into_response();
+                }
+            }
+        }
+        response
+    }
+}
+
+fn name_of(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Read => "read",
+        Scope::Download => "download",
+        Scope::Admin => "admin",
+    }
 }

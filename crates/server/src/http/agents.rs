@@ -1,18 +1,26 @@
-//! The door for agents: `GET /ws/connect`. Who it is comes from the token alone.
+//! The door for agents: `GET /ws/connect`. Who it is comes from what it shows alone.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use hoist_wire::claims::Claims;
 use hoist_wire::limits::{MAX_FRAME_TO_AGENT, MAX_FRAME_TO_SERVER};
 use hoist_wire::{ClientId, ErrorCode, INSTANCE_HEADER, IdError, Instance, PROTOCOL};
 
-use super::admission::{Recognised, bearer};
-use super::{Problem, State};
-use crate::links::{Link, Refusal};
+use super::admission::Recognised;
+use super::credentials::recognise;
+use super::shown::bearer;
+use super::{Peer, Problem, State};
+use crate::links::{Link, Pass, Refusal};
+use crate::serve::Place;
+
+/// When an agent may come again whose address has all the links that it may have.
+const ADDRESS_FULL: Duration = Duration::from_secs(60);
 
 /// Bytes read at once from a link: frames are short, and there are many links.
 const READ_BUFFER_BYTES: usize = 2 * 1024;
@@ -26,18 +34,18 @@ const MAX_WRITE_BUFFER_BYTES: usize = 2 * MAX_FRAME_TO_AGENT;
 /// Accepts a link.
 pub(super) async fn connect(
     pages: State,
+    place: Option<Extension<Arc<Place>>>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let refuse = |detail: String| Problem::new(ErrorCode::Unauthorized, detail);
-    let token = bearer(&headers).ok_or_else(|| {
-        refuse(String::from("no token: an agent sends `Authorization: Bearer CLIENT_TOKEN`"))
-    })?;
-    let (client_id, claims) = pages.tokens.agent(token).map_err(|error| {
-        tracing::info!(%error, "an agent's token was refused");
-        refuse(error.to_string())
-    })?;
-    let answer = open(&pages, &client_id, claims, &headers, upgrade).await;
+    let none = "no token: an agent sends `Authorization: Bearer CLIENT_TOKEN`, or a proof by its own key";
+    let token = bearer(&headers).ok_or_else(|| Problem::new(ErrorCode::Unauthorized, none))?;
+    let (client_id, pass) = recognise(&pages, token).await?;
+    if let Some(Extension(place)) = &place {
+        place.recognised();
+    }
+    let answer = open(&pages, &client_id, pass, &headers, upgrade, place.zip(peer)).await;
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     response.extensions_mut().insert(Recognised(client_id.to_string()));
     Ok(response)
@@ -47,9 +55,10 @@ pub(super) async fn connect(
 async fn open(
     pages: &State,
     client_id: &ClientId,
-    claims: Claims,
+    pass: Pass,
     headers: &HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    place: Option<(Extension<Arc<Place>>, Extension<Peer>)>,
 ) -> Result<Response, Problem> {
     let wrong = |detail: String| Problem::new(ErrorCode::InvalidRequest, detail);
     let instance = headers.get(INSTANCE_HEADER).map(|text| text.to_str().unwrap_or_default().parse());
@@ -70,11 +79,27 @@ async fn open(
             "the agent offers none of this server's protocols, which are: {PROTOCOL}"
         )));
     }
+    let place = place.map(|(Extension(place), Extension(Peer(peer)))| {
+        let linked = place.link(peer).ok_or_else(|| too_many(peer))?;
+        Ok::<_, Problem>((place, linked))
+    });
+    let place = place.transpose()?;
     pages.link.knock(client_id, instance.as_ref()).await.map_err(|refusal| refused(client_id, refusal))?;
     // Who had to wait may have waited too long.
     still_open(pages)?;
     let (client_id, context) = (client_id.clone(), Arc::clone(&pages.link));
-    Ok(upgrade.on_upgrade(move |socket| Link::serve(socket, client_id, claims, instance, context)))
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        Link::serve(socket, client_id, pass, instance, context).await;
+        // As long as the link lives, its connection is counted.
+        drop(place);
+    }))
+}
+
+fn too_many(peer: IpAddr) -> Problem {
+    let detail = format!(
+        "the address {peer} has as many links as MAX_LINKS_PER_ADDRESS allows: raise it, or name the proxy in TRUSTED_PROXIES"
+    );
+    Problem::new(ErrorCode::TooManyAttempts, detail).retry_after(ADDRESS_FULL)
 }
 
 fn still_open(pages: &State) -> Result<(), Problem> {

@@ -11,8 +11,11 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hoist_wire::limits::MAX_REST_BODY_BYTES;
+use hoist_wire::reach::{Labels, check_label};
 use hoist_wire::{ClientId, DownloadId, ErrorCode, IdError};
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
+use url::form_urlencoded;
 
 use super::Problem;
 
@@ -58,6 +61,10 @@ pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Re
             format!("the body's content type is {there:?}: send JSON with `Content-Type: application/json`");
         return Err(Problem::new(ErrorCode::UnsupportedMediaType, detail));
     }
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+        let detail = format!("the body's content encoding is {encoding:?}: send it as it is");
+        return Err(Problem::new(ErrorCode::UnsupportedMediaType, detail));
+    }
     // serde would take `[]` for an object whose fields are all absent.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(Problem::new(
@@ -70,9 +77,11 @@ pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Re
     })
 }
 
-/// Tells whether a body calls itself JSON.
+/// Tells whether a body calls itself JSON, and nothing else.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let value = value.to_str().unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
 }
 
@@ -106,8 +115,38 @@ pub(super) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
     }
 }
 
+/// Reads a query in which `label=name=value` may stand several times.
+pub(super) fn query_and_labels<T: DeserializeOwned>(uri: &Uri) -> Result<(T, Labels), Problem> {
+    let wrong = |detail: String| Problem::new(ErrorCode::InvalidRequest, detail);
+    check_utf8(uri)?;
+    let (mut labels, mut rest) = (Labels::new(), form_urlencoded::Serializer::new(String::from("/?")));
+    for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        if name != "label" {
+            rest.append_pair(&name, &value);
+            continue;
+        }
+        let pair = value.split_once('=');
+        let (label, value) = pair.ok_or_else(|| wrong(format!("label={value} is not label=NAME=VALUE")))?;
+        check_label(label, value).map_err(|error| wrong(error.to_string()))?;
+        if labels.insert(label.to_owned(), value.to_owned()).is_some() {
+            return Err(wrong(format!("label {label} stands there twice: a client has one value for it")));
+        }
+    }
+    let rest =
+        rest.finish().parse::<Uri>().map_err(|error| wrong(format!("the query is not right: {error}")))?;
+    Ok((query(&rest)?, labels))
+}
+
+/// Refuses a query that is not UTF-8: it would be read as something else, and quietly find nothing.
+fn check_utf8(uri: &Uri) -> Result<(), Problem> {
+    let text = percent_decode_str(uri.query().unwrap_or_default()).decode_utf8();
+    let refuse = |_| Problem::new(ErrorCode::InvalidRequest, "the query is not right: it is not UTF-8");
+    text.map(drop).map_err(refuse)
+}
+
 /// Reads a query; what is wrong with it is named.
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+    check_utf8(uri)?;
     match axum::extract::Query::try_from_uri(uri) {
         Ok(axum::extract::Query(query)) => Ok(query),
         Err(error) => Err(Problem::new(

@@ -2,15 +2,26 @@
 
 mod admission;
 mod agents;
+mod attempts;
 mod clients;
+mod credentials;
 mod doors;
 mod downloads;
+mod enrolment;
+mod labels;
+mod openapi;
+mod operator;
+mod operators;
 mod patience;
 mod peer;
 mod probes;
 mod problem;
+mod revocation;
 mod routes;
+mod sessions;
+mod shown;
 mod tokens;
+mod trail;
 mod trial;
 
 use std::sync::Arc;
@@ -28,13 +39,17 @@ use crate::bucket::Bucket;
 use crate::clock::World;
 use crate::downloads::Downloads;
 use crate::links::LinkContext;
+use crate::proofs::Proofs;
 use crate::store::Store;
 use crate::tokens::Tokens;
 
-pub use peer::Peer;
+pub use admission::Strangers;
+pub use openapi::document;
+pub use peer::{Certified, Peer};
 pub use probes::Readiness;
 pub use problem::Problem;
 pub use routes::{Needs, Route, routes};
+pub(crate) use sessions::IDLE as SESSION_IDLE;
 
 /// What the pages need.
 #[derive(Debug)]
@@ -49,6 +64,12 @@ pub struct Pages {
     pub bucket: Arc<dyn Bucket>,
     /// Who is who.
     pub tokens: Arc<Tokens>,
+    /// Checks what agents sign with their own keys.
+    pub proofs: Proofs,
+    /// Who failed to show who it is.
+    pub strangers: Strangers,
+    /// Whether an agent must show a certificate.
+    pub agents_are_certified: bool,
     /// What was done, and by whom.
     pub audit: Audit,
     /// Time and chance.

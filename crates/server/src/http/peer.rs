@@ -5,3 +5,7 @@ use std::net::IpAddr;
 /// The address that a request comes from. An extension of every request that `serve` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Peer(pub IpAddr);
+
+/// Whether the other end has shown a certificate of the authority that the server asks agents for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Certified(pub bool);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::State;
@@ -29,9 +30,11 @@ struct BucketState {
     checks: Vec<BucketCheck>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+/// Something about the bucket that was looked at.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 struct BucketCheck {
     name: &'static str,
+    /// `ok`, `bad` or `unknown`.
     verdict: &'static str,
     detail: String,
 }
@@ -81,17 +84,28 @@ impl Readiness {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct Ready {
+/// The answer of `GET /ready`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Ready {
     ready: bool,
+    /// Why not.
     problems: Vec<String>,
+    /// Agents that are connected.
     links: usize,
     bucket_checks: Vec<BucketCheck>,
 }
 
+/// The answer of `GET /health`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Health {
+    /// `ok`.
+    status: &'static str,
+    version: &'static str,
+}
+
 /// The process answers.
-pub(super) async fn health() -> Json<serde_json::Value> {
-    Json(serde_json::json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
+pub(super) async fn health() -> Json<Health> {
+    Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") })
 }
 
 /// The server can do its work: 200. It cannot: 503, and why.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use hoist_wire::{ErrorCode, rest};
+use hoist_wire::identity::TIME_HEADER;
+use hoist_wire::{ErrorCode, Timestamp, rest};
 
 use crate::links::chain;
 use crate::store::StoreError;
@@ -15,6 +16,19 @@ pub struct Problem {
     code: ErrorCode,
     detail: String,
     retry_after: Option<Duration>,
+    challenge: Challenge,
+    server_time: Option<Timestamp>,
+}
+
+/// What a caller is told of its token, in `WWW-Authenticate` (RFC 6750, 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Challenge {
+    /// One is asked for.
+    Token,
+    /// The one that was sent is not valid.
+    ValidToken,
+    /// The one that was sent lacks this scope.
+    Scope(&'static str),
 }
 
 /// When to come back, where nothing better is known.
@@ -27,13 +41,31 @@ pub(super) struct Refused(pub(super) ErrorCode);
 impl Problem {
     /// Makes one.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after: None }
+        Self {
+            code,
+            detail: detail.into(),
+            retry_after: None,
+            challenge: Challenge::Token,
+            server_time: None,
+        }
     }
 
     /// Tells the caller when it may come back.
     #[must_use]
     pub fn retry_after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
+    }
+
+    /// Tells the caller what is wrong with its token.
+    #[must_use]
+    pub(super) fn challenge(self, challenge: Challenge) -> Self {
+        Self { challenge, ..self }
+    }
+
+    /// Tells the caller this server's time.
+    #[must_use]
+    pub fn server_time(self, now: Timestamp) -> Self {
+        Self { server_time: Some(now), ..self }
     }
 }
 
@@ -62,8 +94,24 @@ impl IntoResponse for Problem {
         response.extensions_mut().insert(Refused(self.code));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        match self.challenge {
+            Challenge::Token if status == StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Challenge::Token => {}
+            Challenge::ValidToken => {
+                let value = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+                headers.insert(header::WWW_AUTHENTICATE, value);
+            }
+            Challenge::Scope(scope) => {
+                let text = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
+                if let Ok(value) = HeaderValue::try_from(text) {
+                    headers.insert(header::WWW_AUTHENTICATE, value);
+                }
+            }
+        }
+        if let Some(now) = self.server_time {
+            headers.insert(TIME_HEADER, HeaderValue::from(now.0));
         }
         let soon = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(SOON);
         if let Some(wait) = self.retry_after.or(soon) {

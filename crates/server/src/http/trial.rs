@@ -137,5 +137,7 @@ mod tests {
             assert!(!answers(&Method::POST, &[host, length, ("content-type", kind)]), "{kind}");
         }
         assert!(!answers(&Method::POST, &[host, ("transfer-encoding", "chunked")]));
+        let [json, text] = ["application/json", "text/plain"].map(|kind| ("content-type", kind));
+        assert!(!answers(&Method::POST, &[host, length, json, text]), "two types can be read in two ways");
     }
 }

@@ -8,17 +8,20 @@ use std::time::Duration;
 
 use axum::extract::ws::Message;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use hoist_wire::claims::Claims;
-use hoist_wire::limits::{LINK_SILENCE_SECS, MAX_FACT_BYTES, MAX_FACTS, MAX_SLOTS, PING_INTERVAL_SECS};
+use hoist_wire::limits::{
+    LINK_SILENCE_SECS, MAX_FACT_BYTES, MAX_FACTS, MAX_MESSAGE_BYTES, MAX_SLOTS, PING_INTERVAL_SECS,
+};
 use hoist_wire::to_agent::{Goodbye, GoodbyeReason, Renew, ToAgent, Welcome};
 use hoist_wire::to_server::{Hello, ToServer, Unsupported};
 use hoist_wire::{ClientId, DecodeError, Instance, LinkSeq, Timestamp};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::allowance::Allowance;
 use super::desk::{Desk, Forgotten};
 use super::mailbox::{Mailbox, Signal};
+use super::pass::Pass;
 use super::seat::Face;
-use super::{LinkHandle, Links};
+use super::{LinkHandle, Links, revoked};
 use crate::clock::World;
 use crate::downloads::{Downloads, Letter};
 use crate::store::{Introduction, Store, StoreError};
@@ -95,8 +98,8 @@ pub struct Link<S> {
     handle: Arc<LinkHandle>,
     desk: Desk,
     context: Arc<LinkContext>,
-    /// The token that the agent has now.
-    claims: Claims,
+    /// What the agent showed; a token is the one that it has now.
+    pass: Pass,
     /// A ping leaves before anything else.
     ping_due: bool,
     /// Somebody waits to hear that the agent is there.
@@ -104,17 +107,19 @@ pub struct Link<S> {
     /// Something was written and must be flushed.
     dirty: bool,
     heard: Instant,
+    /// What the agent may still say.
+    allowance: Allowance,
     ping_at: Instant,
     desk_at: Option<Instant>,
     timer: Pin<Box<Sleep>>,
 }
 
 impl<S: Socket> Link<S> {
-    /// Serves one agent until its link ends. The client comes from the token alone.
+    /// Serves one agent until its link ends. The client comes from what it showed alone.
     pub async fn serve(
         mut socket: S,
         client_id: ClientId,
-        claims: Claims,
+        pass: Pass,
         instance: Option<Instance>,
         context: Arc<LinkContext>,
     ) {
@@ -128,7 +133,7 @@ impl<S: Socket> Link<S> {
         };
         let now = context.world.now();
         let face = Face::of(instance.as_ref());
-        let introduction = introduce(&hello, at(claims.exp), instance);
+        let introduction = introduce(&hello, &pass, instance);
         let seq = match context.store.open_link(&client_id, &introduction, now).await {
             Ok(seq) => seq,
             Err(error) => {
@@ -138,7 +143,13 @@ impl<S: Socket> Link<S> {
             }
         };
         let (on_change, mailbox) = (hello.on_change, Mailbox::default());
-        let handle = Arc::new(LinkHandle { client_id: client_id.clone(), seq, on_change, mailbox });
+        let handle = Arc::new(LinkHandle {
+            client_id: client_id.clone(),
+            seq,
+            on_change,
+            stamp: pass.stamp(),
+            mailbox,
+        });
         let desk = Desk::new(hello.slots, Arc::clone(&context.downloads), Arc::clone(&handle));
         let now = Instant::now();
         let entered = context.links.enter(&handle, face, now);
@@ -147,23 +158,41 @@ impl<S: Socket> Link<S> {
             handle,
             desk,
             context,
-            claims,
+            pass,
             ping_due: false,
             asked: false,
             dirty: false,
             heard: now,
+            allowance: Allowance::new(now),
             ping_at: now + PING_EVERY,
             desk_at: None,
             timer: Box::pin(sleep_until(now + PING_EVERY)),
         };
-        tracing::info!(%client_id, link = %seq, version = %hello.agent_version, host = %hello.host, "link opened");
+        tracing::info!(%client_id, link = %seq, version = printable(&hello.agent_version), host = printable(&hello.host), "link opened");
         let end = if entered {
-            link.welcome();
-            link.run(&hello).await
+            link.begin(&hello).await
         } else {
             LinkEnd::Goodbye(String::from("a newer link was there already"))
         };
         link.close(&end).await;
+    }
+
+    /// Begins the work, unless the client was revoked since it knocked: from here on whoever revokes finds this link.
+    async fn begin(&mut self, hello: &Hello) -> LinkEnd {
+        match self.context.store.standing(&self.handle.client_id).await {
+            Ok(standing) if self.handle.stamp.holds(&standing) => {}
+            Ok(_) => {
+                let goodbye = revoked::farewell();
+                let message = goodbye.message.clone();
+                let _ = timeout(GOODBYE_WITHIN, self.farewell(goodbye)).await;
+                return LinkEnd::Goodbye(message);
+            }
+            Err(error) => return LinkEnd::Store(error),
+        }
+        self.welcome();
+        // Who still has a token of an old secret gets one of the new secret at once, so that the old one can be dropped.
+        self.renew_token().await;
+        self.run(hello).await
     }
 
     fn welcome(&self) {
@@ -187,7 +216,8 @@ impl<S: Socket> Link<S> {
 
     /// Waits for the next event, and writes what there is to write meanwhile.
     async fn next(&mut self) -> LinkEvent {
-        let wake_at = self.desk_at.into_iter().fold(self.ping_at.min(self.heard + SILENCE), Instant::min);
+        let others = self.desk_at.into_iter().chain(self.allowance.waits_until(Instant::now()));
+        let wake_at = others.fold(self.ping_at.min(self.heard + SILENCE), Instant::min);
         if self.timer.deadline() != wake_at {
             self.timer.as_mut().reset(wake_at);
         }
@@ -201,6 +231,9 @@ impl<S: Socket> Link<S> {
         }
         if let Some(signal) = self.handle.mailbox.signal() {
             return Poll::Ready(LinkEvent::Signal(signal));
+        }
+        if self.allowance.waits_until(Instant::now()).is_some() {
+            return self.timer.as_mut().poll(cx).map(|()| LinkEvent::Tick);
         }
         match self.socket.poll_next_unpin(cx) {
             Poll::Ready(Some(Ok(frame))) => return Poll::Ready(LinkEvent::Frame(frame)),
@@ -240,6 +273,7 @@ impl<S: Socket> Link<S> {
         match event {
             LinkEvent::Frame(frame) => {
                 self.heard = Instant::now();
+                self.allowance.count(self.heard);
                 // An agent that says farewell is there no longer.
                 if self.asked && !matches!(frame, Message::Close(_)) {
                     self.asked = false;
@@ -281,7 +315,7 @@ impl<S: Socket> Link<S> {
                     self.handle.say(ToAgent::Unsupported(Unsupported { kind }));
                     Ok(())
                 }
-                Err(error) => Err(LinkEnd::Violation(error.to_string())),
+                Err(error) => Err(LinkEnd::Violation(printable(&error.to_string()))),
             },
             Message::Binary(_) => Err(LinkEnd::Violation(String::from("a binary frame"))),
             Message::Ping(_) => {
@@ -358,21 +392,29 @@ impl<S: Socket> Link<S> {
         Instant::now() + wait + Duration::from_millis(1)
     }
 
-    /// Sends a fresh token once half of the present one's life is over.
+    /// Sends a fresh token once half of the present one's life is over, or the secret that signed it is an old one.
     async fn renew_token(&mut self) {
-        let half = self.claims.iat + self.claims.exp.saturating_sub(self.claims.iat) / 2;
+        let Pass::Token { claims, is_current, .. } = &mut self.pass else { return };
+        let half = claims.iat + claims.exp.saturating_sub(claims.iat) / 2;
+        // Taken before the client is looked at: a revocation that comes in between is younger than the token.
         let now = self.context.world.now();
-        if now < at(half) {
+        if now < at(half) && *is_current {
             return;
         }
         let client_id = &self.handle.client_id;
-        match self.context.tokens.for_agent(client_id, self.context.token_ttl) {
+        match self.context.store.standing(client_id).await {
+            Ok(standing) if self.handle.stamp.holds(&standing) => {}
+            Ok(standing) => return self.context.links.recheck(client_id, &standing),
+            Err(error) => {
+                return tracing::error!(%client_id, error = %chain(&error), "a token is renewed later");
+            }
+        }
+        match self.context.tokens.for_agent(client_id, self.context.token_ttl, now) {
             Ok((token, expires_at)) => {
-                self.claims.iat = secs(now);
-                self.claims.exp = secs(expires_at);
+                (claims.iat, claims.exp, *is_current) = (secs(now), secs(expires_at), true);
                 self.handle.say(ToAgent::Renew(Renew { token, expires_at }));
-                let noted = self.context.store.token_renewed(client_id, self.handle.seq, expires_at).await;
-                if let Err(error) = noted {
+                let (store, kid) = (&self.context.store, self.context.tokens.kid());
+                if let Err(error) = store.token_renewed(client_id, self.handle.seq, expires_at, kid).await {
                     tracing::error!(%client_id, error = %chain(&error), "a renewed token is not recorded");
                 }
             }
@@ -437,20 +479,30 @@ async fn first_message(socket: &mut impl Socket) -> Result<Hello, LinkEnd> {
     match ToServer::decode(&text) {
         Ok(ToServer::Hello(hello)) if hello.busy.len() <= MAX_SLOTS.into() => Ok(hello),
         Ok(_) => Err(LinkEnd::Violation(String::from("the first message is not a hello"))),
-        Err(error) => Err(LinkEnd::Violation(error.to_string())),
+        Err(error) => Err(LinkEnd::Violation(printable(&error.to_string()))),
     }
 }
 
+/// Makes one line of what an agent said, for the log: a line end in it would forge another entry.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE_BYTES / 4).collect()
+}
+
 /// Takes what an agent says of itself, cut to what is kept.
-fn introduce(hello: &Hello, token_expires_at: Timestamp, instance: Option<Instance>) -> Introduction {
+fn introduce(hello: &Hello, pass: &Pass, instance: Option<Instance>) -> Introduction {
     let cut =
         |text: &str| text.chars().filter(|c| !c.is_control()).take(MAX_FACT_BYTES / 4).collect::<String>();
+    let (token_expires_at, token_kid) = match pass {
+        Pass::Token { claims, kid, .. } => (Some(at(claims.exp)), Some(kid.clone())),
+        Pass::Key { .. } => (None, None),
+    };
     Introduction {
         agent_version: cut(&hello.agent_version),
         os: cut(&hello.os),
         host: cut(&hello.host),
         facts: hello.facts.iter().take(MAX_FACTS).map(|(name, value)| (cut(name), cut(value))).collect(),
         token_expires_at,
+        token_kid,
         instance,
     }
 }

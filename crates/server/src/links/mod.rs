@@ -1,11 +1,14 @@
 //! The live links of this node: who is connected, and a mailbox for each.
 
+mod allowance;
 mod comeback;
 mod desk;
 mod door;
 mod link;
 mod mailbox;
 mod pace;
+mod pass;
+mod revoked;
 mod seat;
 
 use std::collections::HashMap;
@@ -21,6 +24,8 @@ pub use door::Refusal;
 pub(crate) use link::chain;
 pub use link::{Link, LinkContext, Socket};
 use mailbox::Mailbox;
+pub use pass::{Pass, Stamp};
+pub use revoked::watch_revocations;
 use seat::{Face, Seat};
 use tokio::time::Instant;
 
@@ -33,6 +38,8 @@ pub struct LinkHandle {
     pub seq: LinkSeq,
     /// What the site wants when a file changes, where the request does not say.
     pub on_change: Option<OnChange>,
+    /// What it stands on.
+    pub stamp: Stamp,
     mailbox: Mailbox,
 }
 
@@ -148,7 +155,14 @@ mod tests {
 
     fn link(seq: u64) -> Arc<LinkHandle> {
         let client_id = "restaurant-1".parse().unwrap();
-        Arc::new(LinkHandle { client_id, seq: LinkSeq(seq), on_change: None, mailbox: Mailbox::default() })
+        let stamp = Stamp::Token(hoist_wire::Timestamp(1000));
+        Arc::new(LinkHandle {
+            client_id,
+            seq: LinkSeq(seq),
+            on_change: None,
+            stamp,
+            mailbox: Mailbox::default(),
+        })
     }
 
     fn enter(links: &Links, link: &Arc<LinkHandle>) -> bool {
@@ -180,6 +194,23 @@ mod tests {
             let Some(mailbox::Signal::Close(goodbye)) = link.mailbox.signal() else { panic!("no goodbye") };
             assert_eq!((goodbye.reason, goodbye.reconnect_after_ms), (GoodbyeReason::Stopping, wait));
         }
+    }
+
+    #[test]
+    fn a_link_that_no_longer_holds_is_told_to_stay_away_and_another_is_left_alone() {
+        use crate::store::Standing;
+        let (links, link) = (Links::default(), link(1));
+        assert!(enter(&links, &link));
+        links.recheck(&link.client_id, &Standing::default());
+        links.recheck(
+            &"other".parse().unwrap(),
+            &Standing { public_key: Some("key".into()), ..Default::default() },
+        );
+        assert!(link.mailbox.signal().is_none());
+        let revoked = Standing { tokens_not_before: hoist_wire::Timestamp(1001), public_key: None };
+        links.recheck(&link.client_id, &revoked);
+        let Some(mailbox::Signal::Close(goodbye)) = link.mailbox.signal() else { panic!("no goodbye") };
+        assert_eq!((goodbye.reason, goodbye.reconnect_after_ms), (GoodbyeReason::Revoked, 15 * 60 * 1000));
     }
 
     #[test]

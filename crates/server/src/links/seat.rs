@@ -141,7 +141,13 @@ mod tests {
 
     fn sit(instance: &str, older: Option<Seat>, now: Instant) -> Seat {
         let client_id = "restaurant-1".parse().unwrap();
-        let link = LinkHandle { client_id, seq: LinkSeq(1), mailbox: Mailbox::default(), on_change: None };
+        let link = LinkHandle {
+            client_id,
+            seq: LinkSeq(1),
+            mailbox: Mailbox::default(),
+            on_change: None,
+            stamp: crate::links::Stamp::Token(hoist_wire::Timestamp(0)),
+        };
         Seat::take(Arc::new(link), face(instance), older, now)
     }
 

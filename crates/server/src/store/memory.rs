@@ -3,6 +3,8 @@
 //! Only with the feature `simulation`. It passes the same conformance suite. Deliberately absent: faults and delays;
 //! whoever simulates wraps it.
 
+mod identities;
+mod operators;
 mod trail;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,14 +12,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hoist_wire::reach::Labels;
 use hoist_wire::{Attempt, ClientId, DownloadId, Instance, LinkSeq, ReasonCode, State, Timestamp};
 
+use super::operators::SessionRow;
 use super::record::{
     Along, ClientFilter, ClientRow, CloneSuspicion, DownloadFilter, Due, Idempotency, Inserted, Introduction,
     Record, UploadFate, UploadRow,
 };
 use super::{Store, StoreError};
 use crate::bucket::MultipartId;
+use identities::{Identity, Token};
 
 /// Where a row of the table `uploads` stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +46,7 @@ struct Client {
     newest: LinkSeq,
     /// Who opened the newest link.
     instance: Option<Instance>,
+    identity: Identity,
     row: ClientRow,
 }
 
@@ -54,6 +60,11 @@ struct Tables {
     idempotency: BTreeMap<(String, String), (String, DownloadId, Timestamp)>,
     settings: BTreeMap<String, String>,
     trail: trail::Kept,
+    labels: BTreeMap<ClientId, Labels>,
+    /// Oldest first.
+    sessions: Vec<SessionRow>,
+    revoked: BTreeMap<String, u64>,
+    enrolments: BTreeMap<String, Token>,
 }
 
 /// The store in memory.
@@ -83,6 +94,14 @@ impl MemoryStore {
 impl Tables {
     fn upload(&mut self, upload_row: &str) -> Option<&mut Upload> {
         self.uploads.iter_mut().find(|upload| upload.row.upload_row == upload_row)
+    }
+
+    fn labels_of(&self, client: &ClientId) -> Labels {
+        self.labels.get(client).cloned().unwrap_or_default()
+    }
+
+    fn row(&self, client: &Client) -> ClientRow {
+        ClientRow { labels: self.labels_of(&client.row.client_id), ..client.row.clone() }
     }
 
     fn open_of<'a>(&'a self, client: &'a ClientId) -> impl Iterator<Item = &'a Record> {
@@ -153,7 +172,8 @@ impl Store for MemoryStore {
         let mut tables = self.tables();
         let before = tables.clients.get(client);
         let newest = LinkSeq(before.map_or(0, |before| before.newest.0) + 1);
-        let suspicion = before.and_then(|before| before.row.suspicion.clone());
+        let known = before.map_or_else(|| ClientRow::never_seen(client), |before| before.row.clone());
+        let identity = before.map(|before| before.identity.clone()).unwrap_or_default();
         let row = ClientRow {
             client_id: client.clone(),
             connected_link: Some(newest),
@@ -162,11 +182,12 @@ impl Store for MemoryStore {
             agent_version: Some(who.agent_version.clone()),
             os: Some(who.os.clone()),
             host: Some(who.host.clone()),
-            token_expires_at: Some(who.token_expires_at),
-            suspicion,
+            token_expires_at: who.token_expires_at,
+            token_kid: who.token_kid.clone(),
+            ..known
         };
         let instance = who.instance.clone();
-        tables.clients.insert(client.clone(), Client { newest, instance, row });
+        tables.clients.insert(client.clone(), Client { newest, instance, identity, row });
         Ok(newest)
     }
 
@@ -193,11 +214,12 @@ impl Store for MemoryStore {
         client: &ClientId,
         link: LinkSeq,
         expires_at: Timestamp,
+        kid: &str,
     ) -> Result<(), StoreError> {
         if let Some(Client { row, .. }) = self.tables().clients.get_mut(client)
             && row.connected_link == Some(link)
         {
-            row.token_expires_at = Some(expires_at);
+            (row.token_expires_at, row.token_kid) = (Some(expires_at), Some(kid.to_owned()));
         }
         Ok(())
     }
@@ -225,18 +247,18 @@ impl Store for MemoryStore {
     }
 
     async fn client(&self, client: &ClientId) -> Result<Option<ClientRow>, StoreError> {
-        Ok(self.tables().clients.get(client).map(|client| client.row.clone()))
+        let tables = self.tables();
+        Ok(tables.clients.get(client).map(|client| tables.row(client)))
     }
 
     async fn clients(&self, filter: &ClientFilter, limit: u32) -> Result<Vec<ClientRow>, StoreError> {
         let tables = self.tables();
-        let prefix = filter.prefix.as_deref().unwrap_or_default();
-        let rows = tables.clients.values().map(|client| &client.row).filter(|row| {
-            row.client_id.as_str().starts_with(prefix)
+        let rows = tables.clients.values().map(|client| tables.row(client)).filter(|row| {
+            filter.reach.has(&row.client_id, &row.labels)
                 && filter.after.as_ref().is_none_or(|after| row.client_id > *after)
                 && filter.connected.is_none_or(|connected| row.connected_link.is_some() == connected)
         });
-        Ok(rows.take(size(limit)).cloned().collect())
+        Ok(rows.take(size(limit)).collect())
     }
 
     async fn insert(
@@ -259,6 +281,8 @@ impl Store for MemoryStore {
                 && filter.state.is_none_or(|state| record.life.state == state)
                 && filter.open.is_none_or(|open| record.life.state.is_final() != open)
                 && filter.before.is_none_or(|before| record.id < before)
+                && (filter.reach.is_all()
+                    || filter.reach.has(&record.client_id, &tables.labels_of(&record.client_id)))
         });
         let mut found: Vec<Record> = found.cloned().collect();
         if (filter.client_id.is_none(), filter.open) != (false, Some(true)) {

@@ -2,8 +2,10 @@
 //!
 //! Deliberately absent: rules. A write here is guarded, never judged; what to write is decided in `engine`.
 
+pub mod identities;
 #[cfg(feature = "simulation")]
 mod memory;
+mod operators;
 mod record;
 mod rows;
 mod sqlite;
@@ -14,8 +16,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hoist_wire::{Attempt, ClientId, DownloadId, Instance, LinkSeq, Timestamp};
 
+pub use identities::{Changed, Enrolled, Enrolment, Identities, Standing};
 #[cfg(feature = "simulation")]
 pub use memory::MemoryStore;
+pub use operators::{LabelStore, SessionRow, SessionStore};
 pub use record::{
     Along, ClientFilter, ClientRow, CloneSuspicion, DownloadFilter, Due, FoundFile, Idempotency, Inserted,
     Introduction, Record, UploadFate, UploadRow,
@@ -61,7 +65,7 @@ pub enum StoreError {
 
 /// What hoist keeps. Every write that returns `Ok` is on disk.
 #[async_trait]
-pub trait Store: Trail + Send + Sync + std::fmt::Debug {
+pub trait Store: Identities + LabelStore + SessionStore + Trail + Send + Sync + std::fmt::Debug {
     /// Tells whether the store answers, and takes writes again if the last one failed.
     async fn ping(&self) -> Result<(), StoreError>;
 
@@ -76,12 +80,13 @@ pub trait Store: Trail + Send + Sync + std::fmt::Debug {
     /// Notes that a client's link ended; a late one moves nothing.
     async fn close_link(&self, client: &ClientId, link: LinkSeq, now: Timestamp) -> Result<(), StoreError>;
 
-    /// Notes until when the token is good that a client was given over this link.
+    /// Notes until when the token is good that a client was given over this link, and which secret signed it.
     async fn token_renewed(
         &self,
         client: &ClientId,
         link: LinkSeq,
         expires_at: Timestamp,
+        kid: &str,
     ) -> Result<(), StoreError>;
 
     /// Notes at the start that this node has no link: whoever seems connected is not.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hoist_engine::life::Life;
+use hoist_wire::reach::{Labels, Reach};
 use hoist_wire::rest::DownloadRequest;
 use hoist_wire::{Attempt, ClientId, DownloadId, Instance, LinkSeq, Timestamp};
 
@@ -141,8 +142,37 @@ pub struct ClientRow {
     pub host: Option<String>,
     /// When its token ends.
     pub token_expires_at: Option<Timestamp>,
+    /// Names the secret that its newest token was signed with; none for one with a key of its own.
+    pub token_kid: Option<String>,
+    /// Since when it has its own key.
+    pub enrolled_at: Option<Timestamp>,
+    /// When it was last revoked.
+    pub revoked_at: Option<Timestamp>,
     /// Two agents that both were this client, when that was last seen.
     pub suspicion: Option<CloneSuspicion>,
+    /// The labels that an admin gave it.
+    pub labels: Labels,
+}
+
+impl ClientRow {
+    /// Makes the row of a client that has had no link yet.
+    pub fn never_seen(client: &ClientId) -> Self {
+        Self {
+            client_id: client.clone(),
+            connected_link: None,
+            since: None,
+            last_seen: None,
+            agent_version: None,
+            os: None,
+            host: None,
+            token_expires_at: None,
+            token_kid: None,
+            enrolled_at: None,
+            revoked_at: None,
+            suspicion: None,
+            labels: Labels::new(),
+        }
+    }
 }
 
 /// One agent was refused while another one had the client's link and answered.
@@ -169,8 +199,10 @@ pub struct Introduction {
     pub host: String,
     /// What else it says of itself.
     pub facts: BTreeMap<String, String>,
-    /// When its token ends.
-    pub token_expires_at: Timestamp,
+    /// When its token ends; none for one that showed its key.
+    pub token_expires_at: Option<Timestamp>,
+    /// Names the secret that its token was signed with; none for one that showed its key.
+    pub token_kid: Option<String>,
     /// Which process on which machine it is, where it says so.
     pub instance: Option<Instance>,
 }
@@ -206,6 +238,8 @@ pub struct DownloadFilter {
     pub state: Option<hoist_wire::State>,
     /// Only those that are not final (`true`), or that are (`false`).
     pub open: Option<bool>,
+    /// Only of clients within this reach.
+    pub reach: Reach,
     /// Only those older than this one.
     pub before: Option<DownloadId>,
 }
@@ -215,8 +249,8 @@ pub struct DownloadFilter {
 pub struct ClientFilter {
     /// Only those that are connected, or that are not.
     pub connected: Option<bool>,
-    /// Only those whose id begins so.
-    pub prefix: Option<String>,
+    /// Only those within this reach.
+    pub reach: Reach,
     /// Only those behind this one.
     pub after: Option<ClientId>,
 }

@@ -6,10 +6,12 @@ use std::str::FromStr;
 use hoist_engine::life::{Failure, Life, Reason, Upload};
 use hoist_wire::audit::{Entry, Head, Line};
 use hoist_wire::{Attempt, ErrorCode, LinkSeq, State, Timestamp};
+use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{ColumnIndex, Decode, Row, Type};
 
 use super::StoreError;
+use super::operators::SessionRow;
 use super::record::{ClientRow, CloneSuspicion, FoundFile, Record, UploadRow};
 use super::trail::Intent;
 use crate::bucket::MultipartId;
@@ -61,6 +63,12 @@ where
     fn small(&self, name: &'static str) -> Result<u32, StoreError> {
         let value = self.number(name)?;
         u32::try_from(value).map_err(|_| StoreError::Corrupt { what: name, value: value.to_string() })
+    }
+
+    /// A text that must be this as JSON.
+    fn json<T: DeserializeOwned>(&self, name: &'static str) -> Result<T, StoreError> {
+        let value = self.text(name)?;
+        serde_json::from_str(&value).map_err(|_| StoreError::Corrupt { what: name, value })
     }
 
     /// A text that must name something.
@@ -141,6 +149,7 @@ fn life(columns: &Columns<'_, SqliteRow>) -> Result<Life, StoreError> {
         attempt: Attempt(columns.small("attempt")?),
         link: columns.maybe_number("link")?.map(LinkSeq),
         changed_passes: columns.small("changed_passes")?,
+        contradicted: columns.small("contradicted")?,
         on_change: columns.named("on_change")?,
         site_chooses: columns.number("site_chooses")? != 0,
         expires_at: columns.time("expires_at")?,
@@ -174,8 +183,37 @@ pub(super) fn client(row: &SqliteRow) -> Result<ClientRow, StoreError> {
         os: columns.maybe_text("os")?,
         host: columns.maybe_text("host")?,
         token_expires_at: columns.maybe_time("token_expires_at")?,
+        token_kid: columns.maybe_text("token_kid")?,
+        enrolled_at: columns.maybe_time("enrolled_at")?,
+        revoked_at: columns.maybe_time("revoked_at")?,
         suspicion,
+        labels: columns.json("labels")?,
     })
+}
+
+/// Reads a session.
+pub(super) fn session(row: &SqliteRow) -> Result<SessionRow, StoreError> {
+    let columns = Columns(row);
+    let reach = match columns.maybe_text("reach")? {
+        Some(_) => Some(columns.json("reach")?),
+        None => None,
+    };
+    Ok(SessionRow {
+        cookie_sha256: columns.text("cookie_sha256")?,
+        operator: columns.text("operator")?,
+        scopes: columns.json("scopes")?,
+        reach,
+        token_id: columns.text("token_id")?,
+        token_made_secs: columns.number("token_made_secs")?,
+        created_at: columns.time("created_at")?,
+        last_used_at: columns.time("last_used_at")?,
+        expires_at: columns.time("expires_at")?,
+    })
+}
+
+/// Reads a count.
+pub(super) fn count(row: &SqliteRow, name: &'static str) -> Result<i64, StoreError> {
+    Columns(row).get(name)
 }
 
 /// Reads an upload.

@@ -4,6 +4,9 @@ mod audit;
 mod clients;
 mod downloads;
 mod idempotency;
+mod identities;
+mod lists;
+mod operators;
 mod uploads;
 
 use std::path::Path;
@@ -165,8 +168,9 @@ impl Store for SqliteStore {
         client: &ClientId,
         link: LinkSeq,
         expires_at: Timestamp,
+        kid: &str,
     ) -> Result<(), StoreError> {
-        self.token_renewed_row(client, link, expires_at).await
+        self.token_renewed_row(client, link, expires_at, kid).await
     }
 
     async fn close_all_links(&self, now: Timestamp) -> Result<(), StoreError> {
@@ -176,23 +180,11 @@ impl Store for SqliteStore {
     }
 
     async fn client(&self, client: &ClientId) -> Result<Option<ClientRow>, StoreError> {
-        let select = query("select * from clients where client_id = $1").bind(client.as_str());
-        self.read_one("read a client", select).await?.as_ref().map(rows::client).transpose()
+        self.client_row(client).await
     }
 
     async fn clients(&self, filter: &ClientFilter, limit: u32) -> Result<Vec<ClientRow>, StoreError> {
-        // A client id holds no character above '~', so this ends the range of a prefix.
-        let prefix = filter.prefix.clone().unwrap_or_default();
-        let select = query(
-            "select * from clients where client_id > $1 and client_id >= $2 and client_id <= $3 \
-             and ($4 is null or (connected_link is not null) = $4) order by client_id limit $5",
-        )
-        .bind(filter.after.as_ref().map_or("", ClientId::as_str))
-        .bind(&prefix)
-        .bind(format!("{prefix}~"))
-        .bind(filter.connected)
-        .bind(i64::from(limit));
-        self.read_all("list clients", select).await?.iter().map(rows::client).collect()
+        self.client_rows(filter, limit).await
     }
 
     async fn insert(
@@ -210,7 +202,7 @@ impl Store for SqliteStore {
     }
 
     async fn downloads(&self, filter: &DownloadFilter, limit: u32) -> Result<Vec<Record>, StoreError> {
-        self.list_records(filter, limit).await
+        self.download_rows(filter, limit).await
     }
 
     async fn save(&self, record: &Record, along: &Along) -> Result<bool, StoreError> {

@@ -16,7 +16,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use hoist_engine::life::Life;
 use hoist_server::clock::{RealWorld, World, download_id, random_id};
 use hoist_server::downloads::{Downloads, Letter, Shop, sweep};
-use hoist_server::links::{Link, LinkContext, Links};
+use hoist_server::links::{Link, LinkContext, Links, Pass};
 use hoist_server::store::{Record, SqliteStore, Store};
 use hoist_server::tokens::{Tokens, secs};
 use hoist_wire::claims::Claims;
@@ -158,8 +158,10 @@ impl Ctx {
                 iat,
                 jti: String::new(),
                 scopes: Vec::new(),
+                clients: None,
             };
-            upgrade.on_upgrade(move |socket| Link::serve(socket, client(), claims, instance, context))
+            let pass = Pass::Token { claims, kid: String::new(), is_current: true };
+            upgrade.on_upgrade(move |socket| Link::serve(socket, client(), pass, instance, context))
         });
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();

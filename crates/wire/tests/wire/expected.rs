@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hoist_wire::claims::Claims;
+use hoist_wire::reach::{Labels, Reach};
 use hoist_wire::rest::{
     Client, ClientPage, ClientStatus, CloneRole, CloneSuspect, Download, DownloadChange, DownloadError,
     DownloadPage, DownloadRequest, Problem, Scope, TokenKind, TokenReply, TokenRequest,
@@ -330,8 +331,14 @@ pub(crate) fn client() -> Client {
         os: Some(text("linux-x86_64")),
         host: Some(text("till-3")),
         token_expires_at: Some(at(90 * 24 * 3600)),
+        identity: None,
+        token_kid: None,
+        token_secret_is_old: false,
+        enrolled_at: None,
+        revoked_at: None,
         clone_suspected_at: None,
         clone_suspects: Vec::new(),
+        labels: Labels::new(),
     }
 }
 
@@ -351,6 +358,18 @@ pub(crate) fn cloned_client() -> Client {
     Client { clone_suspected_at: Some(at(60)), clone_suspects: vec![linked, refused], ..client() }
 }
 
+pub(crate) fn labelled_client() -> Client {
+    Client { labels: labels(), ..client() }
+}
+
+fn labels() -> Labels {
+    [("kind", "till"), ("region", "north")].map(|(name, value)| (text(name), text(value))).into()
+}
+
+fn reach() -> Reach {
+    Reach { prefix: Some(text("north-")), labels: labels() }
+}
+
 pub(crate) fn client_page() -> ClientPage {
     let never_seen = Client {
         client_id: "restaurant-2".parse().unwrap(),
@@ -361,8 +380,14 @@ pub(crate) fn client_page() -> ClientPage {
         os: None,
         host: None,
         token_expires_at: None,
+        identity: None,
+        token_kid: None,
+        token_secret_is_old: false,
+        enrolled_at: None,
+        revoked_at: None,
         clone_suspected_at: None,
         clone_suspects: Vec::new(),
+        labels: Labels::new(),
     };
     ClientPage { clients: vec![never_seen], next: None }
 }
@@ -374,8 +399,13 @@ pub(crate) fn client_status() -> ClientStatus {
         since: Some(at(0)),
         last_seen: Some(at(15)),
         version: Some(text("0.1.0")),
+        identity: None,
+        token_kid: None,
+        token_secret_is_old: false,
+        revoked_at: None,
         clone_suspected_at: None,
         clone_suspects: Vec::new(),
+        labels: Labels::new(),
         current: vec![queued()],
         recent: Vec::new(),
     }
@@ -386,6 +416,7 @@ pub(crate) fn token_request() -> TokenRequest {
         kind: TokenKind::Operator,
         subject: text("ann"),
         scopes: vec![Scope::Read, Scope::Download, Scope::Admin],
+        clients: None,
         ttl_secs: Some(7_776_000),
     }
 }
@@ -395,8 +426,13 @@ pub(crate) fn token_request_client() -> TokenRequest {
         kind: TokenKind::Client,
         subject: text("restaurant-1"),
         scopes: Vec::new(),
+        clients: None,
         ttl_secs: None,
     }
+}
+
+pub(crate) fn token_request_bound() -> TokenRequest {
+    TokenRequest { clients: Some(reach()), ..token_request() }
 }
 
 pub(crate) fn token_reply() -> TokenReply {
@@ -421,6 +457,7 @@ pub(crate) fn agent_claims() -> Claims {
         iat: 1_795_521_600,
         jti: text("5f0c"),
         scopes: Vec::new(),
+        clients: None,
     }
 }
 
@@ -432,4 +469,8 @@ pub(crate) fn operator_claims() -> Claims {
         scopes: vec![Scope::Read, Scope::Download],
         ..agent_claims()
     }
+}
+
+pub(crate) fn bound_claims() -> Claims {
+    Claims { clients: Some(reach()), ..operator_claims() }
 }

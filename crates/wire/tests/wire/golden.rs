@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::expected;
+use crate::{expected, identities};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -22,7 +22,7 @@ pub(crate) fn read(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, expected: &T) {
+pub(crate) fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, expected: &T) {
     let golden = read(name);
     let decoded: T = serde_json::from_str(&golden).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!(&decoded, expected, "{name} decodes");
@@ -96,11 +96,13 @@ fn each_message_to_an_agent_is_pinned() {
     assert_eq!(in_order(messages.iter().map(|(_, m)| agent_kind(m))), ToAgent::KINDS);
 }
 
-const REST: [&str; 20] = [
+const REST: [&str; 23] = [
     "claims.agent",
     "claims.operator",
+    "claims.operator_bound",
     "rest.client",
     "rest.client_cloned",
+    "rest.client_labelled",
     "rest.client_page",
     "rest.client_status",
     "rest.download_change",
@@ -116,6 +118,7 @@ const REST: [&str; 20] = [
     "rest.problem",
     "rest.token_reply",
     "rest.token_request",
+    "rest.token_request_bound",
     "rest.token_request_client",
 ];
 
@@ -123,6 +126,9 @@ const REST: [&str; 20] = [
 fn what_rest_says_is_pinned() {
     check("claims.agent", &expected::agent_claims());
     check("claims.operator", &expected::operator_claims());
+    check("claims.operator_bound", &expected::bound_claims());
+    check("rest.client_labelled", &expected::labelled_client());
+    check("rest.token_request_bound", &expected::token_request_bound());
     check("rest.client", &expected::client());
     check("rest.client_cloned", &expected::cloned_client());
     check("rest.client_page", &expected::client_page());
@@ -147,6 +153,7 @@ fn what_rest_says_is_pinned() {
 fn no_golden_file_is_forgotten() {
     let mut known: BTreeSet<String> = REST.iter().map(|name| (*name).to_owned()).collect();
     known.insert("names".to_owned());
+    known.extend(identities::NAMES.map(str::to_owned));
     known.extend(expected::to_server().iter().map(|(name, _)| format!("to_server.{name}")));
     known.extend(expected::to_agent().iter().map(|(name, _)| format!("to_agent.{name}")));
     let there: BTreeSet<String> = std::fs::read_dir(folder())
@@ -180,6 +187,7 @@ fn each_name_is_pinned() {
     names::<ChecksumKind>(&pinned, "checksum_kind");
     names::<hoist_wire::to_agent::GoodbyeReason>(&pinned, "goodbye_reason");
     names::<hoist_wire::to_agent::Encoding>(&pinned, "encoding");
+    names::<hoist_wire::rest::IdentityKind>(&pinned, "identity_kind");
     names::<hoist_wire::rest::TokenKind>(&pinned, "token_kind");
 
     let codes = names::<ErrorCode>(&pinned, "error_code");

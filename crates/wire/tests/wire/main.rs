@@ -3,6 +3,7 @@
 
 mod expected;
 mod golden;
+mod identities;
 mod limits;
 mod protocol_md;
 mod round_trip;

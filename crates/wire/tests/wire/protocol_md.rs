@@ -67,6 +67,9 @@ fn each_limit_stands_there_with_its_number() {
         ("MAX_SLOTS", u64::from(MAX_SLOTS)),
         ("MAX_FACTS", size(MAX_FACTS)),
         ("MAX_FACT_BYTES", size(MAX_FACT_BYTES)),
+        ("MAX_LABELS", size(MAX_LABELS)),
+        ("MAX_LABEL_BYTES", size(MAX_LABEL_BYTES)),
+        ("MAX_REACH_LABELS", size(MAX_REACH_LABELS)),
         ("MAX_PATH_BYTES", size(MAX_PATH_BYTES)),
         ("MAX_MESSAGE_BYTES", size(MAX_MESSAGE_BYTES)),
         ("MAX_QUEUED_TO_AGENT", size(MAX_QUEUED_TO_AGENT)),
@@ -136,6 +139,22 @@ fn codes_stand_where_the_code_puts_them() {
             assert!(statuses.contains(&code.status()), "{code} is {}", code.status());
         }
     }
+}
+
+#[test]
+fn the_examples_of_identities_are_the_golden_files() {
+    use hoist_wire::identity::{ENROLL_PATH, NONCE_LIFE_SECS, NONCE_PATH, PROOF_LIFE_SECS};
+    let said = section(DOC, "## A key of its own");
+    let examples: Vec<Value> = said
+        .split("```json\n")
+        .skip(1)
+        .map(|rest| serde_json::from_str(rest.split("```").next().unwrap()).unwrap())
+        .collect();
+    let golden = ["identity.enroll_request", "identity.enroll_reply", "identity.nonce_reply", "claims.proof"];
+    let pinned: Vec<Value> = golden.iter().map(|name| serde_json::from_str(&read(name)).unwrap()).collect();
+    assert_eq!(examples, pinned);
+    assert!(said.contains(&format!("POST {ENROLL_PATH} ")) && said.contains(&format!("GET {NONCE_PATH} ")));
+    assert!(said.contains(&format!("at most {PROOF_LIFE_SECS} s behind")) && NONCE_LIFE_SECS == 60);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hoist_engine::life::By;
-use hoist_wire::limits::{MAX_MESSAGE_BYTES, MAX_PATH_BYTES};
+use hoist_wire::limits::{MAX_MESSAGE_BYTES, MAX_PATH_BYTES, MAX_TTL_SECS};
 use hoist_wire::to_agent::{Answer, PartAnswer, Parts, ToAgent, Wait};
 use hoist_wire::to_server::{Finished, Offer, Progress, ReadyPart, Receipts, Refused, ToServer};
 use hoist_wire::{Batch, ErrorCode, LinkSeq, ReasonCode, State};
@@ -115,7 +115,11 @@ impl Driver {
         if new > 0 {
             // The moved deadline is written with the parts.
             if let Ok(step) = record.life.step(Event::Stored { by }, self.shop.world.now()) {
+                let before = record.life.expires_at;
                 record.life = step.life;
+                // A receipt is the agent's word. Whoever makes them up keeps a download for a year, not for ever.
+                let longest = record.created_at.plus_secs(MAX_TTL_SECS);
+                record.life.expires_at = record.life.expires_at.min(longest.max(before));
             }
             self.stored(new);
         }

@@ -10,7 +10,7 @@ use hoist_wire::{ClientId, ErrorCode, duration};
 use sha2::{Digest, Sha256};
 
 use crate::http::Problem;
-use crate::http::admission::Operator;
+use crate::http::operator::Operator;
 use crate::store::Idempotency;
 
 /// Longest `Idempotency-Key`, in bytes.
@@ -77,16 +77,19 @@ pub(super) fn idempotency(
     client: &ClientId,
     body: &Bytes,
 ) -> Result<Option<Idempotency>, Problem> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
     let key = value.to_str().unwrap_or_default();
-    if key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES {
-        let detail =
-            format!("Idempotency-Key must be 1 to {MAX_IDEMPOTENCY_KEY_BYTES} printable ASCII characters");
+    let is_plain = key.bytes().all(|b| matches!(b, b' '..=b'~'));
+    if key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES || !is_plain || values.next().is_some() {
+        let detail = format!(
+            "Idempotency-Key must be there once, with 1 to {MAX_IDEMPOTENCY_KEY_BYTES} printable ASCII characters"
+        );
         return Err(Problem::new(ErrorCode::InvalidRequest, detail));
     }
     let hash = Sha256::new().chain_update(client.as_str()).chain_update([0]).chain_update(body).finalize();
     let body_hash = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Some(Idempotency { operator: operator.name.clone(), key: key.to_owned(), body_hash }))
+    Ok(Some(Idempotency { operator: operator.owner_of_keys(), key: key.to_owned(), body_hash }))
 }
 
 #[cfg(test)]

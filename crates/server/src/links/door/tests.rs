@@ -23,6 +23,7 @@ fn enter(links: &Links, instance: &str, seq: u64) -> Arc<LinkHandle> {
         seq: LinkSeq(seq),
         mailbox: Mailbox::default(),
         on_change: None,
+        stamp: crate::links::Stamp::Token(hoist_wire::Timestamp(0)),
     });
     assert!(links.enter(&link, face(instance), Instant::now()));
     link
@@ -154,7 +155,13 @@ async fn those_who_wait_are_bounded_and_hold_nobody_else_up() {
     for client_id in &clients {
         let (client_id, mailbox) = (client_id.clone(), Mailbox::default());
         links.enter(
-            &Arc::new(LinkHandle { client_id, seq: LinkSeq(1), mailbox, on_change: None }),
+            &Arc::new(LinkHandle {
+                client_id,
+                seq: LinkSeq(1),
+                mailbox,
+                on_change: None,
+                stamp: crate::links::Stamp::Token(hoist_wire::Timestamp(0)),
+            }),
             face("a.m"),
             Instant::now(),
         );

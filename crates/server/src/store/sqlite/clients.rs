@@ -10,14 +10,15 @@ use crate::store::rows::number;
 use crate::store::{Introduction, StoreError};
 
 const OPEN_LINK: &str = "insert into clients (client_id, link_seq, connected_link, since, last_seen, agent_version, os, \
-     host, facts, token_expires_at, tokens_not_before, instance) values ($1, 1, 1, $2, $2, $3, $4, $5, $6, $7, 0, $8) \
+     host, facts, token_expires_at, tokens_not_before, instance, token_kid) values ($1, 1, 1, $2, $2, $3, $4, $5, $6, $7, 0, \
+     $8, $9) \
      on conflict (client_id) do update set link_seq = clients.link_seq + 1, connected_link = clients.link_seq + 1, \
      since = excluded.since, last_seen = excluded.last_seen, agent_version = excluded.agent_version, \
      os = excluded.os, host = excluded.host, facts = excluded.facts, token_expires_at = excluded.token_expires_at, \
-     instance = excluded.instance returning link_seq";
+     instance = excluded.instance, token_kid = excluded.token_kid returning link_seq";
 
 const TOKEN_RENEWED: &str =
-    "update clients set token_expires_at = $3 where client_id = $1 and connected_link = $2";
+    "update clients set token_expires_at = $3, token_kid = $4 where client_id = $1 and connected_link = $2";
 
 const CLOSE_LINK: &str = "update clients set connected_link = null, since = $3, last_seen = $3 \
      where client_id = $1 and connected_link = $2";
@@ -41,8 +42,9 @@ impl SqliteStore {
             .bind(&who.os)
             .bind(&who.host)
             .bind(serde_json::to_string(&who.facts).unwrap_or_default())
-            .bind(who.token_expires_at.0)
+            .bind(who.token_expires_at.map(|at| at.0))
             .bind(who.instance.as_ref().map(ToString::to_string))
+            .bind(who.token_kid.as_deref())
             .fetch_one(&self.writer)
             .await;
         let row = self.written("open a link", row)?;
@@ -65,8 +67,10 @@ impl SqliteStore {
         client: &ClientId,
         link: LinkSeq,
         expires_at: Timestamp,
+        kid: &str,
     ) -> Result<(), StoreError> {
-        let update = query(TOKEN_RENEWED).bind(client.as_str()).bind(number(link.0)).bind(expires_at.0);
+        let update =
+            query(TOKEN_RENEWED).bind(client.as_str()).bind(number(link.0)).bind(expires_at.0).bind(kid);
         self.write("note a token", update).await.map(drop)
     }
 

@@ -1,14 +1,13 @@
 //! The statements about downloads that write one or list many.
 
-use hoist_wire::ClientId;
 use hoist_wire::audit::Entry;
 use sqlx::{Row as _, query};
 
 use super::idempotency::earlier_request;
 use super::{SqliteQuery, SqliteStore, at};
 use crate::store::StoreError;
-use crate::store::record::{Along, DownloadFilter, Idempotency, Inserted, Record, UploadFate};
-use crate::store::rows::{self, name, number};
+use crate::store::record::{Along, Idempotency, Inserted, Record, UploadFate};
+use crate::store::rows::{name, number};
 
 impl SqliteStore {
     pub(super) async fn insert_record(
@@ -55,45 +54,6 @@ impl SqliteStore {
         }
         self.commit("commit a download", tx).await?;
         Ok(Some(Inserted::New))
-    }
-
-    pub(super) async fn list_records(
-        &self,
-        filter: &DownloadFilter,
-        limit: u32,
-    ) -> Result<Vec<Record>, StoreError> {
-        let client = filter.client_id.as_ref().map(ClientId::as_str);
-        let before = filter.before.map_or_else(|| String::from("~"), |id| id.to_string());
-        let limit = i64::from(limit);
-        // Each shape has its own statement, so that each uses its own index.
-        let select = match (client, filter.state, filter.open) {
-            (Some(client), None, Some(true)) => query(
-                "select * from downloads where client_id = $1 and id < $2 \
-                 and is_open = 1 order by id limit $3",
-            )
-            .bind(client)
-            .bind(before)
-            .bind(limit),
-            (Some(client), state, open) => query(
-                "select * from downloads where client_id = $1 and id < $2 and ($3 is null or state = $3) \
-                 and ($4 is null or (is_open = 1) = $4) order by id desc limit $5",
-            )
-            .bind(client)
-            .bind(before)
-            .bind(name(state))
-            .bind(open)
-            .bind(limit),
-            (None, Some(state), _) => {
-                query("select * from downloads where state = $1 and id < $2 order by id desc limit $3")
-                    .bind(state.as_str())
-                    .bind(before)
-                    .bind(limit)
-            }
-            (None, None, _) => query("select * from downloads where id < $1 order by id desc limit $2")
-                .bind(before)
-                .bind(limit),
-        };
-        self.read_all("list downloads", select).await?.iter().map(rows::record).collect()
     }
 
     pub(super) async fn save_record(&self, record: &Record, along: &Along) -> Result<bool, StoreError> {
@@ -144,9 +104,9 @@ const INSERT_RECORD: &str = "insert into downloads (id, client_id, version, stat
      reason_since, next_at, attempt, link, changed_passes, on_change, expires_at, size_bytes, part_size_bytes, checksum, \
      crc64nvme, absent_since, proof, error_code, error_message, file_path, found_path, file_name, modified_ms, \
      object_key, write_token, metadata, requested_by, stored_bytes, created_at, started_at, updated_at, finished_at, is_open, \
-     max_rate_bytes_per_sec, site_chooses) \
+     max_rate_bytes_per_sec, site_chooses, contradicted) \
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, \
-     $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37)";
+     $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38)";
 
 const UPDATE_RECORD: &str = "update downloads set version = version + 1, client_id = $2, state = $4, reason_code = $5, \
      reason_message = $6, reason_since = $7, next_at = $8, attempt = $9, link = $10, changed_passes = $11, \
@@ -154,7 +114,7 @@ const UPDATE_RECORD: &str = "update downloads set version = version + 1, client_
      absent_since = $18, proof = $19, error_code = $20, error_message = $21, file_path = $22, found_path = $23, \
      file_name = $24, modified_ms = $25, object_key = $26, write_token = $27, metadata = $28, requested_by = $29, \
      stored_bytes = $30, created_at = $31, started_at = $32, updated_at = $33, finished_at = $34, is_open = $35, \
-     max_rate_bytes_per_sec = $36, site_chooses = $37 where id = $1 and version = $3";
+     max_rate_bytes_per_sec = $36, site_chooses = $37, contradicted = $38 where id = $1 and version = $3";
 
 fn bind_record<'q>(query: SqliteQuery<'q>, record: &'q Record) -> SqliteQuery<'q> {
     let life = &record.life;
@@ -199,4 +159,5 @@ fn bind_record<'q>(query: SqliteQuery<'q>, record: &'q Record) -> SqliteQuery<'q
         .bind(i64::from(!life.state.is_final()))
         .bind(record.max_rate_bytes_per_sec.map(number))
         .bind(i64::from(life.site_chooses))
+        .bind(i64::from(life.contradicted))
 }

@@ -1,0 +1,212 @@
+//! How many connections there are: of all together, of strangers at one address, and links of one address.
+//!
+//! A stranger is a connection on which nobody was recognised yet. Many honest sites may share one address, behind a NAT or a
+//! proxy; so who is recognised is no longer counted among its strangers.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::headroom::Headroom;
+
+/// Most connections that are turned away with an answer at once; the others are closed without one.
+const MAX_REFUSING: usize = 64;
+
+/// Why a connection is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// Too few files or too little memory are left.
+    Server,
+    /// Its address has too many connections on which nobody was recognised.
+    Address,
+}
+
+/// All connections.
+#[derive(Debug)]
+pub struct Crowd {
+    /// Connections that are open, links among them.
+    open: AtomicUsize,
+    headroom: Arc<Headroom>,
+    strangers: Mutex<HashMap<IpAddr, usize>>,
+    most_strangers: usize,
+    links: Mutex<HashMap<IpAddr, usize>>,
+    /// Most links of one address; none for no limit.
+    most_links: Option<usize>,
+    refusing: Arc<Semaphore>,
+}
+
+impl Crowd {
+    /// Makes an empty one.
+    pub fn new(headroom: Arc<Headroom>, most_strangers: usize, most_links: Option<usize>) -> Arc<Self> {
+        Arc::new(Self {
+            open: AtomicUsize::new(0),
+            headroom,
+            strangers: Mutex::default(),
+            most_strangers,
+            links: Mutex::default(),
+            most_links,
+            refusing: Arc::new(Semaphore::new(MAX_REFUSING)),
+        })
+    }
+
+    /// Gives a connection its place; `address` is none for a proxy of ours, whose strangers are others.
+    pub(super) fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Place, Full> {
+        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut place = Place { crowd: Arc::clone(self), address: None, stranger: AtomicBool::new(false) };
+        if !self.headroom.has_room(open) {
+            return Err(Full::Server);
+        }
+        if let Some(address) = address {
+            if !count(&self.strangers, address, self.most_strangers) {
+                return Err(Full::Address);
+            }
+            place.address = Some(address);
+            place.stranger = AtomicBool::new(true);
+        }
+        Ok(place)
+    }
+
+    /// Looks at what is left of files and memory, until the stop.
+    pub(crate) async fn watch(&self, stop: CancellationToken) {
+        self.headroom.watch(|| self.open.load(Ordering::Relaxed), stop).await;
+    }
+
+    /// Gives a desk at which one connection is turned away; none when all are taken.
+    pub(super) fn refusing(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.refusing).try_acquire_owned().ok()
+    }
+
+    /// Counts a link of an address; none when that has as many as it may.
+    pub(crate) fn link(self: &Arc<Self>, address: IpAddr) -> Option<Linked> {
+        let Some(most) = self.most_links else { return Some(Linked { crowd: None, address }) };
+        count(&self.links, address, most).then(|| Linked { crowd: Some(Arc::clone(self)), address })
+    }
+}
+
+/// Counts one more, unless there are `most` already.
+fn count(map: &Mutex<HashMap<IpAddr, usize>>, address: IpAddr, most: usize) -> bool {
+    let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+    let there = map.entry(address).or_insert(0);
+    if *there >= most {
+        return false;
+    }
+    *there += 1;
+    true
+}
+
+fn discount(map: &Mutex<HashMap<IpAddr, usize>>, address: IpAddr) {
+    let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(there) = map.get_mut(&address) {
+        *there = there.saturating_sub(1);
+        if *there == 0 {
+            map.remove(&address);
+        }
+    }
+    // What a siege left behind is given back.
+    if map.capacity() > 1024 && map.len() < map.capacity() / 4 {
+        map.shrink_to_fit();
+    }
+}
+
+/// A connection's place; given back when it is dropped. A link keeps its own as long as it lives.
+#[derive(Debug)]
+pub struct Place {
+    crowd: Arc<Crowd>,
+    address: Option<IpAddr>,
+    stranger: AtomicBool,
+}
+
+impl Place {
+    /// Notes that somebody was recognised: the connection is no stranger's any more.
+    pub(crate) fn recognised(&self) {
+        if self.stranger.swap(false, Ordering::Relaxed)
+            && let Some(address) = self.address
+        {
+            discount(&self.crowd.strangers, address);
+        }
+    }
+
+    /// Counts a link of the address `peer`; none when that has as many as it may.
+    pub(crate) fn link(&self, peer: IpAddr) -> Option<Linked> {
+        self.crowd.link(peer)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.recognised();
+        self.crowd.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One link of an address; given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Linked {
+    crowd: Option<Arc<Crowd>>,
+    address: IpAddr,
+}
+
+impl Drop for Linked {
+    fn drop(&mut self) {
+        if let Some(crowd) = &self.crowd {
+            discount(&crowd.links, self.address);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+    fn crowd(files: usize, strangers: usize, links: Option<usize>) -> Arc<Crowd> {
+        Crowd::new(Arc::new(Headroom::of(files, None)), strangers, links)
+    }
+
+    #[test]
+    fn the_strangers_of_an_address_are_bounded_and_others_do_not_notice() {
+        let crowd = crowd(10_000, 2, None);
+        let first = crowd.enter(Some(HERE)).unwrap();
+        let second = crowd.enter(Some(HERE)).unwrap();
+        assert_eq!(crowd.enter(Some(HERE)).unwrap_err(), Full::Address);
+        assert!(crowd.enter(Some(THERE)).is_ok());
+        assert!(crowd.enter(None).is_ok(), "a proxy of ours is nobody's crowd");
+        first.recognised();
+        first.recognised();
+        let third = crowd.enter(Some(HERE)).unwrap();
+        assert_eq!(crowd.enter(Some(HERE)).unwrap_err(), Full::Address);
+        drop((first, second, third));
+        assert!(crowd.strangers.lock().unwrap().is_empty());
+        assert_eq!(crowd.open.load(Ordering::Relaxed), 0, "who was refused is not counted either");
+    }
+
+    #[test]
+    fn at_four_fifths_of_the_files_nobody_else_is_taken() {
+        let crowd = crowd(100, 1000, None);
+        let places: Vec<_> = (0..80).map_while(|_| crowd.enter(Some(HERE)).ok()).collect();
+        assert_eq!(places.len(), 80);
+        assert_eq!(crowd.enter(Some(HERE)).unwrap_err(), Full::Server);
+        drop(places);
+        assert!(crowd.enter(Some(HERE)).is_ok());
+    }
+
+    #[test]
+    fn the_links_of_an_address_are_bounded_where_that_is_set() {
+        let few = crowd(100, 10, Some(1));
+        let link = few.link(HERE);
+        assert!(link.is_some() && few.link(HERE).is_none() && few.link(THERE).is_some());
+        drop(link);
+        assert!(few.link(HERE).is_some());
+        let any = crowd(100, 10, None);
+        let links: Vec<_> = (0..1000).map(|_| any.link(HERE)).collect();
+        assert!(links.iter().all(Option::is_some));
+    }
+}
