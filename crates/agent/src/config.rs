@@ -16,6 +16,7 @@ use hoist_wire::{AGENT_AUDIENCE, ClientId, LINK_PATH, OnChange};
 use http::Uri;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::keyfile::{KeyError, KeyFile};
 use crate::proxy::{Proxies, is_loopback};
 use crate::roots::{Roots, RootsError};
 use crate::tls::ClientCert;
@@ -37,6 +38,12 @@ pub struct Settings {
     /// File with the token; renewed tokens are written there.
     #[arg(long, env = "CLIENT_TOKEN_FILE", value_parser = path())]
     pub client_token_file: Option<PathBuf>,
+    /// File with this machine's own key, made at enrolment; with it no token is needed.
+    #[arg(long, env = "AGENT_KEY_FILE", value_parser = path())]
+    pub agent_key_file: Option<PathBuf>,
+    /// One-time token (`hoist token enroll ID`) with which the agent enrols a key of its own into AGENT_KEY_FILE.
+    #[arg(long, env = "ENROLL_TOKEN", hide_env_values = true)]
+    pub enroll_token: Option<SecretString>,
     /// The file that is sent when a request names none. It may leave also when it is below no root.
     #[arg(long, env = "FILE_PATH", value_parser = path())]
     pub file_path: Option<PathBuf>,
@@ -126,6 +133,16 @@ pub enum ConfigError {
         set ALLOW_PLAIN_SERVER=true in a network that is yours alone"
     )]
     PlainServer(String),
+    /// A key and a token, of which one would be idle.
+    #[error(
+        "AGENT_KEY_FILE and CLIENT_TOKEN (or CLIENT_TOKEN_FILE) are both set: a client with a key has no token; unset one"
+    )]
+    KeyAndToken,
+    /// A one-time token with nowhere to keep the key.
+    #[error(
+        "ENROLL_TOKEN is set without AGENT_KEY_FILE: name a file for the key, in a folder that this user may write"
+    )]
+    NoKeyFile,
     /// Half of a certificate.
     #[error("{set} is set without {missing}: set both, or none")]
     HalfCert {
@@ -135,7 +152,10 @@ pub enum ConfigError {
         missing: &'static str,
     },
     /// No token, or two.
-    #[error("no token: set CLIENT_TOKEN or CLIENT_TOKEN_FILE (make one with `hoist token client ID`)")]
+    #[error(
+        "no way in: set AGENT_KEY_FILE and once ENROLL_TOKEN (`hoist token enroll ID`), or CLIENT_TOKEN or CLIENT_TOKEN_FILE \
+        (`hoist token client ID`)"
+    )]
     NoToken,
     /// The token file cannot be read.
     #[error("CLIENT_TOKEN_FILE {path:?} cannot be read: {source}")]
@@ -158,6 +178,9 @@ pub enum ConfigError {
         /// The token's `sub`.
         token: String,
     },
+    /// The agent's own key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// What may leave.
     #[error(transparent)]
     Roots(#[from] RootsError),
@@ -170,6 +193,8 @@ pub enum TokenSource {
     Fixed(SecretString),
     /// Read from a file, and renewed there.
     File(PathBuf),
+    /// None: a key of the agent's own, in this file, is proved; it is enrolled first with a one-time token.
+    Key(PathBuf, Option<SecretString>),
 }
 
 /// Everything that an agent must know to run.
@@ -177,8 +202,10 @@ pub enum TokenSource {
 pub struct Config {
     /// The server.
     pub server: ServerUrl,
-    /// The client that the token belongs to.
-    pub client_id: ClientId,
+    /// The client that the token belongs to; none where a key says who it is.
+    pub client_id: Option<ClientId>,
+    /// `CLIENT_ID`, which a key must agree with.
+    pub named: Option<String>,
     /// The token.
     pub token: TokenSource,
     /// What may leave.
@@ -238,7 +265,18 @@ impl Settings {
             (None, Some(_)) => return Err(half("CLIENT_KEY_FILE", "CLIENT_CERT_FILE")),
             (None, None) => None,
         };
+        let key = filled(self.agent_key_file);
+        let enroll = self.enroll_token.filter(|token| !token.expose_secret().trim().is_empty());
+        let has_token =
+            self.client_token.as_ref().is_some_and(|token| !token.expose_secret().trim().is_empty());
+        if key.is_some() && (has_token || filled(self.client_token_file.clone()).is_some()) {
+            return Err(ConfigError::KeyAndToken);
+        }
+        if key.is_none() && enroll.is_some() {
+            return Err(ConfigError::NoKeyFile);
+        }
         let token = match (filled(self.client_token_file), self.client_token) {
+            _ if key.is_some() => TokenSource::Key(key.unwrap_or_default(), enroll),
             // With both, the token given is what the file starts from when it does not exist yet.
             (Some(path), Some(token)) if !path.exists() && !token.expose_secret().is_empty() => {
                 crate::platform::write_private(&path, token.expose_secret())
@@ -249,9 +287,22 @@ impl Settings {
             (None, Some(token)) if !token.expose_secret().trim().is_empty() => TokenSource::Fixed(token),
             (None, _) => return Err(ConfigError::NoToken),
         };
-        let client_id = client_of(&token.read()?)?;
-        if let Some(given) = self.client_id.filter(|given| !given.is_empty() && given != client_id.as_str()) {
-            return Err(ConfigError::ClientId { given, token: client_id.to_string() });
+        let named = self.client_id.filter(|given| !given.is_empty());
+        let client_id = match &token {
+            TokenSource::Key(path, enroll) => {
+                // What is wrong with the file shows now.
+                let known = KeyFile::read(path)?.identity(&server.authority())?;
+                if known.is_none() && enroll.is_none() {
+                    return Err(KeyError::NotEnrolled(path.clone()).into());
+                }
+                known.map(|key| key.client_id.clone())
+            }
+            TokenSource::Fixed(_) | TokenSource::File(_) => Some(client_of(&token.read()?)?),
+        };
+        if let (Some(given), Some(client)) = (&named, &client_id)
+            && given != client.as_str()
+        {
+            return Err(ConfigError::ClientId { given: given.clone(), token: client.to_string() });
         }
         let roots: Vec<PathBuf> =
             self.roots.into_iter().filter(|root| !root.as_os_str().is_empty()).collect();
@@ -264,6 +315,7 @@ impl Settings {
         Ok(Config {
             server,
             client_id,
+            named,
             token,
             roots: Roots::new(&roots, file_path, self.max_file_size)?,
             slots: self.slots,
@@ -307,6 +359,11 @@ impl ServerUrl {
         Ok(Self { tls, host, port, uri })
     }
 
+    /// Gives host and port, as a key is bound to them.
+    pub fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
     /// Tells whether the server is on this very machine, by its name.
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.host)
@@ -322,6 +379,7 @@ impl TokenSource {
         match self {
             Self::Fixed(token) => Ok(SecretString::from(token.expose_secret().trim())),
             Self::File(path) => read_token(path),
+            Self::Key(..) => Err(ConfigError::NoToken),
         }
     }
 }
@@ -365,7 +423,7 @@ mod tests {
     #[test]
     fn the_client_comes_from_the_token() {
         let good = token("site-1", AGENT_AUDIENCE);
-        assert_eq!(settings(&["--client-token", &good]).unwrap().client_id.as_str(), "site-1");
+        assert_eq!(settings(&["--client-token", &good]).unwrap().client_id.unwrap().as_str(), "site-1");
         assert!(settings(&["--client-token", &good, "--client-id", "site-1"]).is_ok());
         let error = settings(&["--client-token", &good, "--client-id", "site-2"]).unwrap_err().to_string();
         assert!(error.contains("site-2") && error.contains("site-1"), "{error}");

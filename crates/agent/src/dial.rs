@@ -11,9 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hoist_wire::identity::TIME_HEADER;
 use hoist_wire::limits::MAX_FRAME_TO_AGENT;
-use hoist_wire::{INSTANCE_HEADER, Instance, PROTOCOL};
+use hoist_wire::rest::Problem;
+use hoist_wire::{ErrorCode, INSTANCE_HEADER, Instance, PROTOCOL, Timestamp};
 use http::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, StatusCode};
 use rustls::pki_types::ServerName;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -50,6 +53,8 @@ pub(crate) struct Dialer {
     /// For the server, with a certificate of the agent's own.
     pub(crate) link_tls: Arc<rustls::ClientConfig>,
     pub(crate) proxies: Proxies,
+    /// Where files may be sent, as it was named at enrolment; none where nothing was.
+    pub(crate) enrolled_hosts: Option<Arc<[String]>>,
     pub(crate) addresses: AddressPolicy,
 }
 
@@ -70,8 +75,10 @@ pub(crate) enum DialError {
     Tls { host: String, source: io::Error },
     #[error("{0} did not answer the handshake within {t} s", t = HANDSHAKE_TIMEOUT.as_secs())]
     TimeOut(String),
-    #[error("the server answered {status} to the upgrade: {body}")]
-    Answer { status: u16, body: String, retry_after: Option<Duration> },
+    #[error("the server answered {status}: {body}")]
+    Answer { status: u16, body: String, retry_after: Option<Duration>, server_time: Option<Timestamp> },
+    #[error("the server cannot be asked: {0}")]
+    Ask(String),
     #[error("the upgrade failed: {0}")]
     Upgrade(#[source] Box<WsError>),
 }
@@ -86,14 +93,17 @@ pub(crate) enum Stream {
 impl Caller for Dialer {
     type Socket = WebSocketStream<Stream>;
 
+    async fn nonce(&self, server: &ServerUrl) -> Result<String, DialError> {
+        crate::enrol::nonce(self, server).await
+    }
+
     async fn call(
         &self,
         server: &ServerUrl,
         token: &SecretString,
         instance: &Instance,
     ) -> Result<WebSocketStream<Stream>, DialError> {
-        // The server is the administrator's own choice: no policy for its address.
-        let stream = self.connect(server.tls, &server.host, server.port, None).await?.0;
+        let stream = self.server(server).await?;
         let upgrade = |error| DialError::Upgrade(Box::new(error));
         let mut request = server.uri.clone().into_client_request().map_err(upgrade)?;
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
@@ -117,18 +127,53 @@ impl Caller for Dialer {
             Ok(Ok((socket, _))) => Ok(socket),
             Ok(Err(WsError::Http(answer))) => {
                 let body = answer.body().as_deref().unwrap_or_default();
-                let body = String::from_utf8_lossy(&body[..body.len().min(512)]).into_owned();
-                let retry_after = answer.headers().get(RETRY_AFTER).and_then(retry_after);
-                Err(DialError::Answer { status: answer.status().as_u16(), body, retry_after })
+                Err(DialError::answered(answer.status(), answer.headers(), body))
             }
             Ok(Err(error)) => Err(upgrade(error)),
         }
     }
 }
 
+impl DialError {
+    /// Reads an answer that is none of those that were hoped for.
+    pub(crate) fn answered(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+        let body = String::from_utf8_lossy(&body[..body.len().min(512)]).into_owned();
+        let retry_after = headers.get(RETRY_AFTER).and_then(retry_after);
+        let time = headers.get(TIME_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+        Self::Answer { status: status.as_u16(), body, retry_after, server_time: time.map(Timestamp) }
+    }
+
+    /// Gives the server's time, where it says that a proof was right and the clock was not.
+    pub(crate) fn skewed(&self) -> Option<Timestamp> {
+        match self {
+            Self::Answer { status: 401, body, server_time, .. } if has_code(body, ErrorCode::ClockSkew) => {
+                *server_time
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Tells whether an answer has this code.
+fn has_code(body: &str, code: ErrorCode) -> bool {
+    serde_json::from_str::<Problem>(body).is_ok_and(|problem| problem.code == code)
+}
+
 impl Dialer {
+    /// Connects to the server, which is the administrator's own choice: no policy for its address.
+    pub(crate) async fn server(&self, server: &ServerUrl) -> Result<Stream, DialError> {
+        Ok(self.connect(server.tls, &server.host, server.port, None).await?.0)
+    }
+
     /// Connects to storage; also gives the counter of the bytes that the network took.
     pub(crate) async fn storage(&self, to: &Endpoint) -> Result<(Stream, Arc<AtomicU64>), DialError> {
+        if self
+            .enrolled_hosts
+            .as_ref()
+            .is_some_and(|hosts| !hosts.iter().any(|host| host.eq_ignore_ascii_case(&to.host)))
+        {
+            return Err(Forbidden::NotEnrolled(to.host.clone()).into());
+        }
         self.connect(to.tls, &to.host, to.port, Some(to)).await
     }
 
@@ -237,7 +282,12 @@ fn retry_after(value: &HeaderValue) -> Option<Duration> {
 /// Tells whether the server refused the token itself.
 pub(crate) fn refuses_credentials(error: &DialError) -> bool {
     // 403 may come from a firewall or a proxy on the way: then it is tried again, slowly.
-    matches!(error, DialError::Answer { status: 401, .. })
+    match error {
+        DialError::Answer { status: 401, body, .. } => {
+            !has_code(body, ErrorCode::ClockSkew) && !has_code(body, ErrorCode::StaleNonce)
+        }
+        _ => false,
+    }
 }
 
 /// Tells whether an error of the socket is only its end.

@@ -5,8 +5,10 @@
 mod agent;
 mod config;
 mod dial;
+mod enrol;
 #[cfg(feature = "simulation")]
 pub mod exposed;
+mod keyfile;
 mod link;
 mod platform;
 mod proxy;
@@ -18,12 +20,15 @@ mod upload;
 
 use std::sync::Arc;
 
+use hoist_wire::ClientId;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 pub use config::{Config, ConfigError, ServerUrl, Settings, TokenSource};
+pub use enrol::EnrolError;
+pub use keyfile::{KeyError, OwnKey};
 pub use link::LinkError;
 pub use proxy::Proxies;
 pub use roots::{Roots, RootsError};
@@ -31,6 +36,7 @@ pub use tls::{ClientCert, TlsError};
 pub use upload::address::AddressPolicy;
 
 use dial::Dialer;
+use keyfile::KeyFile;
 use link::Links;
 use upload::Site;
 use upload::ground::Machine;
@@ -48,12 +54,36 @@ pub enum AgentError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// There is no key to work with.
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
     /// The process has no randomness to name itself.
     #[error("the system gives no random bytes: {0}")]
     Random(String),
     /// A task that lives as long as the agent ended.
     #[error("the agent has a defect: {0}")]
     Defect(String),
+}
+
+/// Finds out who this agent is; enrols its key first where there is none.
+async fn identity(
+    config: &Config,
+    dialer: &mut Dialer,
+    shutdown: &CancellationToken,
+) -> Result<(ClientId, Option<OwnKey>), AgentError> {
+    let TokenSource::Key(path, token) = &config.token else {
+        let defect = || AgentError::Defect("a token names no client".to_owned());
+        return Ok((config.client_id.clone().ok_or_else(defect)?, None));
+    };
+    let file = KeyFile::read(path).map_err(EnrolError::from)?;
+    let key = enrol::own_key(dialer, &config.server, file, token.as_ref(), shutdown).await?;
+    let client_id = key.client_id.clone();
+    if let Some(given) = config.named.as_deref().filter(|given| *given != client_id.as_str()) {
+        let (given, token) = (given.to_owned(), client_id.to_string());
+        return Err(LinkError::Config(ConfigError::ClientId { given, token }).into());
+    }
+    dialer.enrolled_hosts = Some(key.storage_hosts.clone().into());
+    Ok((client_id, Some(key)))
 }
 
 /// Runs an agent until `shutdown` is cancelled; what it was sending is closed at once.
@@ -67,13 +97,21 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Agen
         Some(own) => tls::client_config(extra, Some(own))?,
         None => Arc::clone(&tls),
     };
-    let dialer = Dialer { tls, link_tls, proxies: config.proxies.clone(), addresses: config.addresses };
+    let mut dialer = Dialer {
+        tls,
+        link_tls,
+        proxies: config.proxies.clone(),
+        enrolled_hosts: None,
+        addresses: config.addresses,
+    };
     let random = getrandom::u64().map_err(|error| AgentError::Random(error.to_string()))?;
     let instance = hoist_wire::Instance::new(&format!("{random:016x}"), &platform::machine_id())
         .map_err(|error| AgentError::Defect(error.to_string()))?;
+    let (client_id, key) = identity(&config, &mut dialer, &shutdown).await?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
-        client_id = %config.client_id,
+        %client_id,
+        by = if key.is_some() { "key" } else { "token" },
         // What the server's `clone_suspects` name.
         instance = %instance,
         server = config.server.host,
@@ -91,7 +129,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Agen
     };
     let (events, link_events) = mpsc::channel(LINK_EVENTS);
     let owner = agent::Agent::new(site, config.slots, link_events);
-    let links = Links::new(config, dialer, instance, events, shutdown.clone());
+    let links = Links::new(config, client_id, key, dialer, instance, events, shutdown.clone());
 
     let mut tasks: JoinSet<Result<(), LinkError>> = JoinSet::new();
     tasks.spawn(links.run());

@@ -12,7 +12,7 @@ use hoist_engine::backoff::{Backoff, LINK_PROVEN_AFTER};
 use hoist_wire::limits::{LINK_SILENCE_SECS, MAX_FRAME_TO_SERVER, PING_INTERVAL_SECS};
 use hoist_wire::to_agent::Renew;
 use hoist_wire::to_server::Unsupported;
-use hoist_wire::{DecodeError, Instance, ToAgent, ToServer};
+use hoist_wire::{ClientId, DecodeError, Instance, ToAgent, ToServer};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -24,6 +24,7 @@ use tracing::{Instrument as _, Span, debug, error, info, warn};
 
 use crate::config::{Config, ConfigError, ServerUrl, TokenSource, client_of};
 use crate::dial::{DialError, is_closed, refuses_credentials};
+use crate::keyfile::OwnKey;
 use crate::platform;
 
 /// Messages that wait for the socket before the owner is told to wait.
@@ -34,6 +35,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long an agent stays away after it was told that another machine holds its link.
 const TAKEN_WAIT: Duration = Duration::from_secs(60);
+
+/// How long an agent stays away that was linked, and is refused now.
+const REFUSED_WAIT: Duration = Duration::from_secs(15 * 60);
 
 /// Longest wait that a server can ask for, by `goodbye` or by `Retry-After`.
 const MAX_GOODBYE_WAIT: Duration = Duration::from_secs(15 * 60);
@@ -54,8 +58,8 @@ pub(crate) enum LinkEvent {
 pub enum LinkError {
     /// The server does not accept the token.
     #[error(
-        "the server refuses CLIENT_TOKEN of client {client_id} (401): it ended or was revoked; \
-         make a new one with `hoist token client {client_id}`"
+        "the server refuses what client {client_id} shows (401): its token or key ended or was revoked; \
+         make a new one with `hoist token client {client_id}` (CLIENT_TOKEN), or `hoist token enroll {client_id}` (ENROLL_TOKEN)"
     )]
     Refused {
         /// Whose token.
@@ -79,6 +83,12 @@ pub(crate) trait Caller: Send + Sync + 'static {
     /// A link, frame by frame.
     type Socket: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Unpin + Send;
 
+    /// Asks the server for a nonce, for a proof.
+    fn nonce(&self, server: &ServerUrl) -> impl Future<Output = Result<String, DialError>> + Send {
+        let host = server.host.clone();
+        async move { Err(DialError::NoAddress(host)) }
+    }
+
     /// Connects to the server and upgrades to a link.
     fn call(
         &self,
@@ -97,6 +107,15 @@ pub(crate) trait Caller: Send + Sync + 'static {
 #[derive(Debug)]
 pub(crate) struct Links<C> {
     config: Config,
+    client_id: ClientId,
+    /// The agent's own key, where it has one.
+    key: Option<OwnKey>,
+    /// How far the server's clock is ahead of this machine's, in milliseconds, as the server last said.
+    ahead_ms: i64,
+    /// The clock was corrected, and no link has lived since.
+    corrected: bool,
+    /// There was a link once.
+    was_linked: bool,
     caller: C,
     instance: Instance,
     events: mpsc::Sender<LinkEvent>,
@@ -109,13 +128,28 @@ pub(crate) struct Links<C> {
 impl<C: Caller> Links<C> {
     pub(crate) fn new(
         config: Config,
+        client_id: ClientId,
+        key: Option<OwnKey>,
         caller: C,
         instance: Instance,
         events: mpsc::Sender<LinkEvent>,
         stop: CancellationToken,
     ) -> Self {
         let backoff = Backoff::for_links();
-        Self { config, caller, instance, events, stop, backoff, renewed: None }
+        Self {
+            config,
+            client_id,
+            key,
+            ahead_ms: 0,
+            corrected: false,
+            was_linked: false,
+            caller,
+            instance,
+            events,
+            stop,
+            backoff,
+            renewed: None,
+        }
     }
 
     /// Dials, serves and dials again until told to stop.
@@ -137,15 +171,10 @@ impl<C: Caller> Links<C> {
 
     /// One link, from dial to end; gives the wait before the next.
     async fn once(&mut self) -> Result<Duration, LinkError> {
-        let token = match &self.renewed {
-            Some(token) => token.clone(),
-            None => match self.config.token.read() {
-                Ok(token) => token,
-                Err(failure) => {
-                    error!(error = %failure, "no link without the token");
-                    return Ok(self.next_delay());
-                }
-            },
+        let token = match self.token().await {
+            Ok(token) => token,
+            Err(Some(failure)) => return self.not_linked(&failure),
+            Err(None) => return Ok(self.next_delay()),
         };
         let stop = self.stop.clone();
         let dialled = tokio::select! {
@@ -157,9 +186,9 @@ impl<C: Caller> Links<C> {
             Ok(socket) => socket,
             Err(failure) => return self.not_linked(&failure),
         };
+        (self.was_linked, self.corrected) = (true, false);
         let born = Instant::now();
-        let span =
-            tracing::info_span!("link", client_id = %self.config.client_id, link = tracing::field::Empty);
+        let span = tracing::info_span!("link", client_id = %self.client_id, link = tracing::field::Empty);
         let end = self.serve(socket).instrument(span).await;
         let _ = self.events.send(LinkEvent::Down).await;
         if born.elapsed() >= LINK_PROVEN_AFTER {
@@ -181,13 +210,48 @@ impl<C: Caller> Links<C> {
         })
     }
 
+    /// Gives what to show for the next link: the token, or a proof by the agent's own key.
+    async fn token(&mut self) -> Result<SecretString, Option<DialError>> {
+        if let Some(key) = &self.key {
+            let stop = self.stop.clone();
+            let nonce = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(None),
+                nonce = self.caller.nonce(&self.config.server) => nonce.map_err(Some)?,
+            };
+            let now = u64::try_from((own_time_ms() + self.ahead_ms) / 1000).unwrap_or(0);
+            let id = format!("{:08x}", getrandom::u32().unwrap_or_default());
+            return Ok(key.prove(&nonce, now, &id));
+        }
+        match &self.renewed {
+            Some(token) => Ok(token.clone()),
+            None => self.config.token.read().map_err(|failure| {
+                error!(error = %failure, "no link without the token");
+                None
+            }),
+        }
+    }
+
     fn not_linked(&mut self, failure: &DialError) -> Result<Duration, LinkError> {
+        if let Some(server_time) = failure.skewed().filter(|_| !self.corrected) {
+            self.ahead_ms = server_time.0 - own_time_ms();
+            self.corrected = true;
+            warn!(ahead_ms = self.ahead_ms, %server_time, "this machine's clock is wrong: proofs are made by the server's from now on");
+            return Ok(Duration::ZERO);
+        }
         if refuses_credentials(failure) {
-            return Err(LinkError::Refused { client_id: self.config.client_id.to_string() });
+            let client_id = self.client_id.to_string();
+            if !self.was_linked {
+                return Err(LinkError::Refused { client_id });
+            }
+            // It was good a moment ago: perhaps somebody puts that right again.
+            error!(error = %LinkError::Refused { client_id }, wait_ms = REFUSED_WAIT.as_millis(), "no link to the server");
+            return Ok(REFUSED_WAIT);
         }
         let (status, asked) = match failure {
             DialError::Answer { status, retry_after, .. } => (*status, *retry_after),
             DialError::Forbidden(_)
+            | DialError::Ask(_)
             | DialError::Resolve { .. }
             | DialError::NoAddress(_)
             | DialError::Tcp { .. }
@@ -233,7 +297,7 @@ impl<C: Caller> Links<C> {
     async fn renew(&mut self, renew: &Renew) {
         let token = SecretString::from(renew.token.open());
         match client_of(&token) {
-            Ok(client) if client == self.config.client_id => {}
+            Ok(client) if client == self.client_id && self.key.is_none() => {}
             Ok(_) | Err(_) => return warn!("a renewed token is not for this client, and is dropped"),
         }
         let expires_at = renew.expires_at;
@@ -365,6 +429,15 @@ async fn write<S: Sink<Message, Error = WsError> + Unpin>(
         if let Err(failure) = sent {
             return End::Lost(failure.to_string());
         }
+    }
+}
+
+/// Gives this machine's time in milliseconds since 1970. It may be wrong by years.
+fn own_time_ms() -> i64 {
+    let now = std::time::SystemTime::now();
+    match now.duration_since(std::time::UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX / 2),
+        Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX / 2),
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hoist_agent::{AgentError, Config, LinkError, Settings};
+use hoist_agent::{AgentError, Config, EnrolError, LinkError, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -53,7 +53,12 @@ fn main() -> ExitCode {
         Err(failure) => {
             error!("{failure:#}");
             match failure.downcast_ref::<AgentError>() {
-                Some(AgentError::Link(LinkError::Refused { .. })) => ExitCode::from(77),
+                Some(
+                    AgentError::Link(LinkError::Refused { .. })
+                    | AgentError::Enrol(EnrolError::Refused { .. }),
+                ) => ExitCode::from(77),
+                Some(AgentError::Enrol(EnrolError::Stopped)) => ExitCode::SUCCESS,
+                Some(AgentError::Enrol(EnrolError::Key(_))) => ExitCode::from(2),
                 Some(AgentError::Tls(_) | AgentError::Link(LinkError::Config(_))) => ExitCode::from(2),
                 Some(AgentError::Random(_) | AgentError::Defect(_)) | None => ExitCode::FAILURE,
             }

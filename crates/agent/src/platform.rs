@@ -187,6 +187,23 @@ fn hardware_addresses() -> Vec<String> {
     found
 }
 
+/// Reads a secret that nobody but the owner may read; gives the file's rights where others may.
+///
+/// # Errors
+/// Whatever the system says.
+pub(crate) fn read_private(path: &Path) -> io::Result<Result<String, u32>> {
+    use std::io::Read as _;
+    use std::os::unix::fs::MetadataExt as _;
+    let mut file = File::open(path)?;
+    let mode = file.metadata()?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Ok(Err(mode));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(Ok(text))
+}
+
 /// Writes a secret to `path` so that a reader sees the old or the new one whole, and nobody but the owner sees any.
 ///
 /// # Errors

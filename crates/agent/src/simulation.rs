@@ -150,7 +150,8 @@ pub async fn run<M: Machine>(
     let Start { client_id, instance, slots, max_parts_in_flight } = start;
     let config = Config {
         server: ServerUrl::parse("wss://server.simulation")?,
-        client_id,
+        client_id: Some(client_id.clone()),
+        named: None,
         token: TokenSource::Fixed(SecretString::from("simulated")),
         roots: Roots::default(),
         slots,
@@ -171,7 +172,7 @@ pub async fn run<M: Machine>(
     };
     let (events, link_events) = mpsc::channel(LINK_EVENTS);
     let owner = agent::Agent::new(site, slots, link_events);
-    let links = Links::new(config, Simulated(machine), instance, events, stop);
+    let links = Links::new(config, client_id, None, Simulated(machine), instance, events, stop);
     let mut tasks = JoinSet::new();
     tasks.spawn(links.run());
     tasks.spawn(async move {
@@ -213,7 +214,9 @@ impl<M: Machine> Caller for Simulated<M> {
     ) -> Result<Self::Socket, DialError> {
         self.0.dial(instance).await.map_err(|failure| match failure {
             NoLink::Unreachable => DialError::NoAddress(String::from("the server")),
-            NoLink::Status(status) => DialError::Answer { status, body: String::new(), retry_after: None },
+            NoLink::Status(status) => {
+                DialError::Answer { status, body: String::new(), retry_after: None, server_time: None }
+            }
         })
     }
 

@@ -190,6 +190,30 @@ impl Scene {
         token
     }
 
+    /// Starts the server anew with another secret, and accepts the old one too. Gives the old one.
+    ///
+    /// # Panics
+    /// If the server does not come back.
+    pub async fn rotate(&mut self, secret: &str) -> String {
+        let old = std::mem::replace(&mut self.secret, secret.to_owned());
+        self.book.secret(secret);
+        self.server.terminate().await;
+        self.server.set("JWT_SECRET", secret);
+        self.server.set("JWT_SECRET_PREVIOUS", &old);
+        self.server.restart().await;
+        old
+    }
+
+    /// Starts the server anew without the old secrets.
+    ///
+    /// # Panics
+    /// If the server does not come back.
+    pub async fn forget_old_secrets(&mut self) {
+        self.server.terminate().await;
+        self.server.set("JWT_SECRET_PREVIOUS", "");
+        self.server.restart().await;
+    }
+
     /// Begins the agent of a client; nothing may leave yet.
     pub fn bare_agent(&self, client: &str) -> AgentSetup {
         let url = self.server.url().replacen("http", "ws", 1);

@@ -424,7 +424,8 @@ impl Agent {
 fn config(server: SocketAddr, root: &Path) -> Config {
     Config {
         server: ServerUrl::parse(&format!("ws://{server}")).unwrap(),
-        client_id: "site-1".parse().unwrap(),
+        client_id: Some("site-1".parse().unwrap()),
+        named: None,
         token: TokenSource::Fixed("the-token".to_owned().into()),
         roots: Roots::new(&[root.to_owned()], None, None).unwrap(),
         slots: 2,

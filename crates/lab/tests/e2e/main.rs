@@ -9,6 +9,7 @@ mod faults;
 mod files;
 mod grants;
 mod happy;
+mod identity;
 mod life;
 mod links;
 mod openapi;

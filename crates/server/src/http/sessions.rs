@@ -118,11 +118,10 @@ pub(super) async fn show(operator: Operator) -> Response {
 
 /// Ends the session whose cookie speaks.
 pub(super) async fn close(pages: State, operator: Operator, parts: Parts) -> Result<Response, Problem> {
-    let Proof::Session { cookie_sha256, .. } = &operator.proof else {
-        let detail = "no session's cookie came with this: there is nothing to log out of";
-        return Err(Problem::new(ErrorCode::InvalidRequest, detail));
-    };
-    pages.store.end_session(cookie_sha256).await?;
+    // Who comes without a session is logged out already.
+    if let Proof::Session { cookie_sha256, .. } = &operator.proof {
+        pages.store.end_session(cookie_sha256).await?;
+    }
     let cookie = set_cookie(Place::of(&parts), "", 0)?;
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }

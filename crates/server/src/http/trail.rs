@@ -41,6 +41,7 @@ pub(super) struct TrailQuery {
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
     /// Where the page begins: `next` of the page before.
+    #[schemars(regex(pattern = "^[0-9]{1,18}$"))]
     cursor: Option<String>,
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::Method;
-use hoist_wire::limits::MAX_REACH_LABELS;
+use hoist_wire::limits::{MAX_LABELS, MAX_REACH_LABELS};
 use hoist_wire::rest::{Problem, Scope};
 use hoist_wire::{ClientId, DownloadId, ErrorCode};
 use schemars::JsonSchema;
@@ -63,8 +63,26 @@ impl Operation {
     }
 
     /// Takes JSON.
-    pub(super) fn takes<T: JsonSchema>(mut self, required: bool, schemas: &mut Schemas) -> Self {
+    pub(super) fn takes<T: JsonSchema>(self, required: bool, schemas: &mut Schemas) -> Self {
         let schema = schemas.asked::<T>();
+        self.takes_as(required, &schema)
+    }
+
+    /// Takes the labels of a client.
+    pub(super) fn takes_labels(self) -> Self {
+        let name = "^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$";
+        self.takes_as(
+            true,
+            &json!({
+                "type": "object",
+                "maxProperties": MAX_LABELS,
+                "propertyNames": { "pattern": name },
+                "additionalProperties": { "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$" },
+            }),
+        )
+    }
+
+    fn takes_as(mut self, required: bool, schema: &Value) -> Self {
         self.body =
             Some(json!({ "required": required, "content": { "application/json": { "schema": schema } } }));
         self.fails(&[ErrorCode::InvalidRequest, ErrorCode::UnsupportedMediaType])
@@ -82,9 +100,14 @@ impl Operation {
     /// Takes labels in the query, each in a parameter of its own.
     pub(super) fn labels(mut self) -> Self {
         self.parameters.push(json!({
-            "name": "label", "in": "query", "required": false, "style": "form", "explode": true,
-            "description": "Only of clients with this label, `NAME=VALUE`; repeated, with all of them.",
-            "schema": { "type": "array", "items": { "type": "string" }, "maxItems": MAX_REACH_LABELS },
+            "name": "label", "in": "query", "required": false,
+            "description": format!(
+                "Only of clients with this label; may be repeated with other names, at most {MAX_REACH_LABELS} times: with all of them."
+            ),
+            "schema": {
+                "type": "string",
+                "pattern": "^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?=[A-Za-z0-9._-]{1,64}$",
+            },
         }));
         self.fails(&[ErrorCode::InvalidRequest])
     }

@@ -3,7 +3,6 @@
 use hoist_wire::audit::AuditPage;
 use hoist_wire::identity::{ENROLL_PATH, EnrollReply, EnrollRequest, NONCE_PATH, NonceReply};
 use hoist_wire::operators::{ClientLabels, Ended, SessionList, WhoAmI};
-use hoist_wire::reach::Labels;
 use hoist_wire::rest::{
     Client, ClientPage, ClientStatus, Download, DownloadChange, DownloadPage, DownloadRequest, TokenReply,
     TokenRequest,
@@ -46,7 +45,7 @@ pub(super) fn describe(route: &Route, schemas: &mut Schemas) -> Option<Operation
             .fails(&[StoreUnavailable]),
         ("PUT", "/clients/{client_id}/labels") => page
             .named("labelClient")
-            .takes::<Labels>(true, schemas)
+            .takes_labels()
             .answers::<ClientLabels>(200, "the client has these labels, and no others", schemas)
             .fails(&[StoreUnavailable]),
         ("POST", "/session") => page
@@ -57,10 +56,9 @@ pub(super) fn describe(route: &Route, schemas: &mut Schemas) -> Option<Operation
         ("GET", "/session") => {
             page.named("whoAmI").answers::<WhoAmI>(200, "who asks", schemas).fails(&[StoreUnavailable])
         }
-        ("DELETE", "/session") => page
-            .named("closeSession")
-            .answers_bare(204, "the session is over")
-            .fails(&[InvalidRequest, StoreUnavailable]),
+        ("DELETE", "/session") => {
+            page.named("closeSession").answers_bare(204, "the session is over").fails(&[StoreUnavailable])
+        }
         ("GET", "/sessions") => page
             .named("listSessions")
             .asks::<sessions::OfOperator>(schemas)
