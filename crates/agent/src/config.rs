@@ -16,8 +16,8 @@ use hoist_wire::{AGENT_AUDIENCE, ClientId, LINK_PATH, OnChange};
 use http::Uri;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::policy::{self, Policy, PolicyError};
 use crate::proxy::{Proxies, is_loopback};
-use crate::roots::{Roots, RootsError};
 use crate::upload::address::{self, AddressPolicy};
 
 /// Brings files up on demand: dials the server and puts files straight into its bucket.
@@ -42,6 +42,9 @@ pub struct Settings {
     /// Folder from which files may leave; repeat it, or separate several by ':' in the environment.
     #[arg(long = "root", env = "AGENT_ROOTS", value_parser = path(), value_delimiter = ':')]
     pub roots: Vec<PathBuf>,
+    /// TOML file with more of the site's policy, read again on SIGHUP.
+    #[arg(long = "policy", env = "POLICY_FILE", value_parser = path())]
+    pub policy_file: Option<PathBuf>,
     /// What is logged: error, warn, info, debug, trace, or a filter such as hoist_agent=debug.
     #[arg(long, env = "LOG_LEVEL", default_value = "info")]
     pub log_level: String,
@@ -136,7 +139,7 @@ pub enum ConfigError {
     },
     /// What may leave.
     #[error(transparent)]
-    Roots(#[from] RootsError),
+    Policy(#[from] PolicyError),
 }
 
 /// Where the token comes from: read again before each link, so that a renewed or replaced one is used.
@@ -158,7 +161,7 @@ pub struct Config {
     /// The token.
     pub token: TokenSource,
     /// What may leave.
-    pub roots: Roots,
+    pub policy: Policy,
     /// Downloads at once.
     pub slots: u8,
     /// Most parts of one download in flight.
@@ -229,7 +232,12 @@ impl Settings {
             server,
             client_id,
             token,
-            roots: Roots::new(&roots, file_path, self.max_file_size)?,
+            policy: Policy::read(policy::Source {
+                file: filled(self.policy_file),
+                roots,
+                default_file: file_path,
+                max_file_bytes: self.max_file_size,
+            })?,
             slots: self.slots,
             max_parts_in_flight: self.max_parts_in_flight,
             max_rate: self.max_rate,
@@ -383,7 +391,10 @@ mod tests {
         }
         let good = token("site-1", AGENT_AUDIENCE);
         let nothing = Settings::try_parse_from(["hoist-agent", "--client-token", &good]).unwrap();
-        assert!(matches!(nothing.resolve(), Err(ConfigError::Roots(RootsError::Nothing))));
+        assert!(matches!(
+            nothing.resolve(),
+            Err(ConfigError::Policy(PolicyError::Roots(crate::RootsError::Nothing)))
+        ));
         let absent = settings(&["--client-token", &good, "--root", "/absent/root"]).unwrap_err();
         assert!(absent.to_string().contains("/absent/root"));
     }

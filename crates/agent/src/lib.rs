@@ -7,8 +7,8 @@ mod config;
 mod dial;
 mod link;
 mod platform;
+pub mod policy;
 mod proxy;
-mod roots;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod tls;
@@ -23,8 +23,8 @@ use tracing::info;
 
 pub use config::{Config, ConfigError, ServerUrl, Settings, TokenSource};
 pub use link::LinkError;
+pub use policy::{Policy, PolicyError, Roots, RootsError};
 pub use proxy::Proxies;
-pub use roots::{Roots, RootsError};
 pub use tls::TlsError;
 pub use upload::address::AddressPolicy;
 
@@ -72,10 +72,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Agen
         server = config.server.host,
         port = config.server.port,
         max_rate_bytes_per_sec = config.max_rate,
-        may_leave = config.roots.describe(),
+        may_leave = config.policy.describe(),
         "hoist-agent starts"
     );
-    let ground = Arc::new(Machine { dialer: dialer.clone(), roots: config.roots.clone() });
+    let ground = Arc::new(Machine { dialer: dialer.clone(), policy: config.policy.clone() });
     let site = Site {
         ground,
         max_parts_in_flight: config.max_parts_in_flight.into(),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use hoist_agent::{AgentError, Config, LinkError, Settings};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 use tracing_subscriber::EnvFilter;
@@ -89,11 +90,19 @@ fn start(config: Config) -> anyhow::Result<()> {
         let shutdown = CancellationToken::new();
         let mut term = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
         let mut int = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+        let mut hup = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
+        let (policy, mut reloads) = (config.policy.clone(), JoinSet::new());
         let agent = hoist_agent::run(config, shutdown.clone());
         tokio::pin!(agent);
         loop {
             tokio::select! {
                 ended = &mut agent => return ended.map_err(anyhow::Error::from),
+                _ = hup.recv() => {
+                    let policy = policy.clone();
+                    reloads.spawn_blocking(move || policy.reload());
+                    continue;
+                }
+                Some(_) = reloads.join_next() => continue,
                 _ = term.recv() => {}
                 _ = int.recv() => {}
             }
