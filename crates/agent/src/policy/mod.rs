@@ -128,6 +128,13 @@ impl Policy {
         rules.roots.open(asked)
     }
 
+    /// Tells whether a file that was opened before may still leave: by the rules, and at the hour, of now.
+    pub(crate) fn still(&self, path: &str, size_bytes: u64) -> Result<(), NotGiven> {
+        let rules = self.rules();
+        rules.open_now()?;
+        rules.roots.still(Path::new(path), size_bytes)
+    }
+
     /// Tells whether bytes may be sent to this host, or which rule forbids it.
     pub(crate) fn sends_to(&self, host: &str, port: u16) -> Result<(), String> {
         let hosts = &self.rules().hosts;

@@ -135,14 +135,7 @@ impl Roots {
                 ),
             ));
         }
-        let limit = self.max_file_bytes.unwrap_or(MAX_OBJECT_BYTES).min(MAX_OBJECT_BYTES);
-        if identity.size_bytes > limit {
-            let size = identity.size_bytes;
-            return Err(refusal(
-                ErrorCode::FileTooLarge,
-                format!("{shown} has {size} bytes, over this site's limit of {limit} (--max-file-size)"),
-            ));
-        }
+        self.not_too_large(&shown, identity.size_bytes)?;
         if !has_its_size(&file, &identity) {
             let message = format!(
                 "{shown} does not have the size that it shows, as files in /proc and /sys do: only files on a disk can be sent"
@@ -162,6 +155,31 @@ impl Roots {
             return Err(too_long(path.len()));
         }
         Ok(OpenFile { file, path, name, identity })
+    }
+
+    /// Tells whether the file that was found at `path` may leave by these rules.
+    pub(super) fn still(&self, path: &Path, size_bytes: u64) -> Result<(), NotGiven> {
+        let shown = path.display().to_string();
+        self.not_denied(Some(&shown), path)?;
+        let is_below = self.roots.iter().any(|root| path.starts_with(&root.real));
+        let is_default = |default: &PathBuf| default.canonicalize().is_ok_and(|real| real == path);
+        if !(is_below || self.default_file.as_ref().is_some_and(is_default)) {
+            return Err(outside(&shown));
+        }
+        self.not_too_large(&shown, size_bytes)
+    }
+
+    fn not_too_large(&self, shown: &str, size: u64) -> Result<(), NotGiven> {
+        let limit = self.max_file_bytes.unwrap_or(MAX_OBJECT_BYTES).min(MAX_OBJECT_BYTES);
+        if size <= limit {
+            return Ok(());
+        }
+        Err(refusal(
+            ErrorCode::FileTooLarge,
+            format!(
+                "{shown} has {size} bytes, over this site's limit of {limit} (--max-file-size, or max_file_size of its policy)"
+            ),
+        ))
     }
 
     /// Gives the absolute paths that a request may mean, without a look at the disk; those that lead out mean nothing.
@@ -588,6 +606,7 @@ mod tests {
         let root = place.dir.path().join("root");
         std::fs::write(root.join("swapped"), "harmless").unwrap();
         let done = std::sync::atomic::AtomicBool::new(false);
+        let (mut given, mut led_out) = (0, 0);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 // A file and a folder take turns with symlinks that lead out.
@@ -608,13 +627,18 @@ mod tests {
             });
             while !done.load(std::sync::atomic::Ordering::Acquire) {
                 for asked in ["swapped", "sub/deep", "sub/secret"] {
-                    if let Ok(opened) = place.roots.open(Some(asked)) {
+                    let opened = place.roots.open(Some(asked));
+                    given += usize::from(opened.is_ok());
+                    led_out +=
+                        usize::from(opened.as_ref().is_err_and(|it| it.code == ErrorCode::OutsideRoots));
+                    if let Ok(opened) = opened {
                         let text = std::io::read_to_string(opened.file).unwrap();
                         assert!(!text.contains("secret"), "{asked} gave {text:?}");
                     }
                 }
             }
         });
+        assert!(given > 0 && led_out > 0, "the race was never run: {given} {led_out}");
     }
 
     #[test]

@@ -30,6 +30,11 @@ pub(crate) trait Ground: Send + Sync + Debug {
     /// Opens the file that a request names, if it may leave; blocks.
     fn open(&self, asked: Option<&str>) -> Result<Opened, NotGiven>;
 
+    /// Tells whether an open file may still leave: the site's policy may have changed, or its hours ended.
+    fn still(&self, _path: &str, _size_bytes: u64) -> Result<(), NotGiven> {
+        Ok(())
+    }
+
     /// Tells whether bytes may be sent to this host, or which rule of the site forbids it.
     fn sends_to(&self, _host: &str, _port: u16) -> Result<(), String> {
         Ok(())
@@ -105,6 +110,10 @@ impl Ground for Machine {
         let (source, dialer) = (Source::new(file), self.dialer.clone());
         let file = Arc::new(OnDisk { source, dialer, idle: Idle::default() });
         Ok(Opened { file, path, name, identity })
+    }
+
+    fn still(&self, path: &str, size_bytes: u64) -> Result<(), NotGiven> {
+        self.policy.still(path, size_bytes)
     }
 
     fn sends_to(&self, host: &str, port: u16) -> Result<(), String> {

@@ -362,6 +362,12 @@ impl Upload {
             debug!(%number, "a grant for a part that does not exist is dropped");
             return Ok(());
         };
+        // The policy of now: it may have been read again since the file was opened.
+        let ground = &self.task.site.ground;
+        if let Err(not_given) = ground.still(&self.offer.path, self.offer.size_bytes) {
+            let NotGiven { code, message, retry_after_ms } = not_given;
+            return Err(self.refuse(code, &message, retry_after_ms));
+        }
         let old_at = ledger::old_at(now, Duration::from_secs(grant.expires_in_secs.into()));
         let is_taken = match check_grant(grant, len) {
             // Old when it comes: the next one may be better, and is not asked for in a circle.

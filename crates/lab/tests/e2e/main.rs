@@ -25,6 +25,8 @@ mod promise_4_never_mixes;
 mod promise_5_nothing_silent;
 #[path = "../promise_6_no_litter.rs"]
 mod promise_6_no_litter;
+#[path = "../promise_8_site_has_the_last_word.rs"]
+mod promise_8_site_has_the_last_word;
 #[path = "../promise_9_one_writer.rs"]
 mod promise_9_one_writer;
 mod queue;
