@@ -12,7 +12,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use hoist_agent::{AgentError, Config, LinkError, Settings};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 use tracing_subscriber::EnvFilter;
@@ -91,18 +90,17 @@ fn start(config: Config) -> anyhow::Result<()> {
         let mut term = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
         let mut int = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
         let mut hup = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
-        let (policy, mut reloads) = (config.policy.clone(), JoinSet::new());
+        let policy = config.policy.clone();
         let agent = hoist_agent::run(config, shutdown.clone());
         tokio::pin!(agent);
         loop {
             tokio::select! {
                 ended = &mut agent => return ended.map_err(anyhow::Error::from),
                 _ = hup.recv() => {
-                    let policy = policy.clone();
-                    reloads.spawn_blocking(move || policy.reload());
+                    // Here, on the large stack of the main thread: it is one small file.
+                    policy.reload();
                     continue;
                 }
-                Some(_) = reloads.join_next() => continue,
                 _ = term.recv() => {}
                 _ = int.recv() => {}
             }
