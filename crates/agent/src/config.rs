@@ -17,8 +17,8 @@ use http::Uri;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::keyfile::{KeyError, KeyFile};
+use crate::policy::{self, Policy, PolicyError};
 use crate::proxy::{Proxies, is_loopback};
-use crate::roots::{Roots, RootsError};
 use crate::tls::ClientCert;
 use crate::upload::address::{self, AddressPolicy};
 
@@ -50,6 +50,9 @@ pub struct Settings {
     /// Folder from which files may leave; repeat it, or separate several by ':' in the environment.
     #[arg(long = "root", env = "AGENT_ROOTS", value_parser = path(), value_delimiter = ':')]
     pub roots: Vec<PathBuf>,
+    /// TOML file with more of the site's policy, read again on SIGHUP.
+    #[arg(long = "policy", env = "POLICY_FILE", value_parser = path())]
+    pub policy_file: Option<PathBuf>,
     /// What is logged: error, warn, info, debug, trace, or a filter such as hoist_agent=debug.
     #[arg(long, env = "LOG_LEVEL", default_value = "info")]
     pub log_level: String,
@@ -183,7 +186,7 @@ pub enum ConfigError {
     Key(#[from] KeyError),
     /// What may leave.
     #[error(transparent)]
-    Roots(#[from] RootsError),
+    Policy(#[from] PolicyError),
 }
 
 /// Where the token comes from: read again before each link, so that a renewed or replaced one is used.
@@ -209,7 +212,7 @@ pub struct Config {
     /// The token.
     pub token: TokenSource,
     /// What may leave.
-    pub roots: Roots,
+    pub policy: Policy,
     /// Downloads at once.
     pub slots: u8,
     /// Most parts of one download in flight.
@@ -317,7 +320,12 @@ impl Settings {
             client_id,
             named,
             token,
-            roots: Roots::new(&roots, file_path, self.max_file_size)?,
+            policy: Policy::read(policy::Source {
+                file: filled(self.policy_file),
+                roots,
+                default_file: file_path,
+                max_file_bytes: self.max_file_size,
+            })?,
             slots: self.slots,
             max_parts_in_flight: self.max_parts_in_flight,
             max_rate: self.max_rate,
@@ -497,7 +505,10 @@ mod tests {
         }
         let good = token("site-1", AGENT_AUDIENCE);
         let nothing = Settings::try_parse_from(["hoist-agent", "--client-token", &good]).unwrap();
-        assert!(matches!(nothing.resolve(), Err(ConfigError::Roots(RootsError::Nothing))));
+        assert!(matches!(
+            nothing.resolve(),
+            Err(ConfigError::Policy(PolicyError::Roots(crate::RootsError::Nothing)))
+        ));
         let absent = settings(&["--client-token", &good, "--root", "/absent/root"]).unwrap_err();
         assert!(absent.to_string().contains("/absent/root"));
     }

@@ -11,8 +11,8 @@ pub mod exposed;
 mod keyfile;
 mod link;
 mod platform;
+pub mod policy;
 mod proxy;
-mod roots;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod tls;
@@ -30,8 +30,8 @@ pub use config::{Config, ConfigError, ServerUrl, Settings, TokenSource};
 pub use enrol::EnrolError;
 pub use keyfile::{KeyError, OwnKey};
 pub use link::LinkError;
+pub use policy::{Policy, PolicyError, Roots, RootsError};
 pub use proxy::Proxies;
-pub use roots::{Roots, RootsError};
 pub use tls::{ClientCert, TlsError};
 pub use upload::address::AddressPolicy;
 
@@ -117,10 +117,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Agen
         server = config.server.host,
         port = config.server.port,
         max_rate_bytes_per_sec = config.max_rate,
-        may_leave = config.roots.describe(),
+        may_leave = config.policy.describe(),
         "hoist-agent starts"
     );
-    let ground = Arc::new(Machine { dialer: dialer.clone(), roots: config.roots.clone() });
+    let ground = Arc::new(Machine { dialer: dialer.clone(), policy: config.policy.clone() });
     let site = Site {
         ground,
         max_parts_in_flight: config.max_parts_in_flight.into(),

@@ -94,11 +94,18 @@ fn start(config: Config) -> anyhow::Result<()> {
         let shutdown = CancellationToken::new();
         let mut term = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
         let mut int = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+        let mut hup = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
+        let policy = config.policy.clone();
         let agent = hoist_agent::run(config, shutdown.clone());
         tokio::pin!(agent);
         loop {
             tokio::select! {
                 ended = &mut agent => return ended.map_err(anyhow::Error::from),
+                _ = hup.recv() => {
+                    // Here, on the large stack of the main thread: it is one small file.
+                    policy.reload();
+                    continue;
+                }
                 _ = term.recv() => {}
                 _ = int.recv() => {}
             }

@@ -1,6 +1,6 @@
 //! What differs between operating systems: opening a file safely, its identity, the machine's id, private files.
 //!
-//! Deliberately absent: which files may leave (`roots`). Only Unix is here so far; another system gets its own half of
+//! Deliberately absent: which files may leave (`policy`). Only Unix is here so far; another system gets its own half of
 //! this module and nothing else changes.
 
 use std::fs::{File, Metadata};
@@ -96,6 +96,11 @@ pub(crate) fn identity(meta: &Metadata) -> Identity {
         modified_ns: ns(meta.mtime(), meta.mtime_nsec()),
         changed_ns: ns(meta.ctime(), meta.ctime_nsec()),
     }
+}
+
+/// Gives how many names (hard links) a file has.
+pub(crate) fn links(meta: &Metadata) -> u64 {
+    meta.nlink()
 }
 
 /// Reads at `offset` until `buf` is full or the file ends; gives the bytes read.

@@ -24,14 +24,14 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, ServerUrl, TokenSource};
 use crate::dial::DialError;
 use crate::link::{Caller, Links};
+use crate::policy::{NotGiven, Policy};
 use crate::proxy::Proxies;
-use crate::roots::NotGiven;
 use crate::upload::Site;
 use crate::upload::ground::{Contents, Given, Ground, Opened, Part, Putting};
 use crate::upload::pace::Gate;
 use crate::upload::put::PutError;
 use crate::upload::reader::ReadError;
-use crate::{AddressPolicy, LINK_EVENTS, LinkError, Roots, agent};
+use crate::{AddressPolicy, LINK_EVENTS, LinkError, agent};
 
 /// A machine that an agent runs on.
 pub trait Machine: Send + Sync + Debug + 'static {
@@ -153,7 +153,7 @@ pub async fn run<M: Machine>(
         client_id: Some(client_id.clone()),
         named: None,
         token: TokenSource::Fixed(SecretString::from("simulated")),
-        roots: Roots::default(),
+        policy: Policy::default(),
         slots,
         max_parts_in_flight,
         max_rate: None,
@@ -188,7 +188,8 @@ struct Simulated<M>(Arc<M>);
 
 impl<M: Machine> Ground for Simulated<M> {
     fn open(&self, asked: Option<&str>) -> Result<Opened, NotGiven> {
-        let found = self.0.open(asked).map_err(|(code, message)| NotGiven { code, message })?;
+        let found =
+            self.0.open(asked).map_err(|(code, message)| NotGiven { code, message, retry_after_ms: None })?;
         let Found { file, path, name } = found;
         let identity = file.identity();
         Ok(Opened { file: Arc::new(SimulatedFile(file)), path, name, identity })

@@ -127,6 +127,11 @@ impl AgentProcess {
         self.program = Program::start(&self.start, &self.book);
     }
 
+    /// Has it read its policy again.
+    pub fn hang_up(&self) {
+        self.program.signal(Signal::HUP);
+    }
+
     /// Gives its process id.
     pub fn pid(&self) -> u32 {
         self.program.pid()

@@ -46,6 +46,10 @@ pub enum ErrorCode {
     StorageRefused,
     /// Storage keeps what an earlier pass put into this upload, and will not take other bytes in its place.
     NeedsNewUpload,
+    /// A rule of the site's policy forbids it; the message names the rule.
+    DeniedByPolicy,
+    /// The file has more than one hard link.
+    HardLinked,
     /// The agent does not understand what it is asked to do.
     Unsupported,
 
@@ -167,6 +171,8 @@ impl ErrorCode {
             | Self::StorageNotAllowed
             | Self::StorageRefused
             | Self::NeedsNewUpload
+            | Self::DeniedByPolicy
+            | Self::HardLinked
             | Self::Unsupported
             | Self::FileChangesTooOften
             | Self::ChecksumMismatch

@@ -23,12 +23,22 @@ use super::reader::{ReadError, Source};
 use crate::dial::Dialer;
 use crate::link::chance;
 use crate::platform;
-use crate::roots::{NotGiven, OpenFile, Roots};
+use crate::policy::{NotGiven, OpenFile, Policy};
 
 /// The ground of one agent.
 pub(crate) trait Ground: Send + Sync + Debug {
     /// Opens the file that a request names, if it may leave; blocks.
     fn open(&self, asked: Option<&str>) -> Result<Opened, NotGiven>;
+
+    /// Tells whether an open file may still leave: the site's policy may have changed, or its hours ended.
+    fn still(&self, _path: &str, _size_bytes: u64) -> Result<(), NotGiven> {
+        Ok(())
+    }
+
+    /// Tells whether bytes may be sent to this host, or which rule of the site forbids it.
+    fn sends_to(&self, _host: &str, _port: u16) -> Result<(), String> {
+        Ok(())
+    }
 
     /// How long work that reads takes where it needs no thread of its own; none where it may wait for a disk.
     fn reading_takes(&self) -> Option<Duration> {
@@ -91,15 +101,23 @@ pub(crate) struct Part {
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) dialer: Dialer,
-    pub(crate) roots: Roots,
+    pub(crate) policy: Policy,
 }
 
 impl Ground for Machine {
     fn open(&self, asked: Option<&str>) -> Result<Opened, NotGiven> {
-        let OpenFile { file, path, name, identity } = self.roots.open(asked)?;
+        let OpenFile { file, path, name, identity } = self.policy.open(asked)?;
         let (source, dialer) = (Source::new(file), self.dialer.clone());
         let file = Arc::new(OnDisk { source, dialer, idle: Idle::default() });
         Ok(Opened { file, path, name, identity })
+    }
+
+    fn still(&self, path: &str, size_bytes: u64) -> Result<(), NotGiven> {
+        self.policy.still(path, size_bytes)
+    }
+
+    fn sends_to(&self, host: &str, port: u16) -> Result<(), String> {
+        self.policy.sends_to(host, port)
     }
 }
 

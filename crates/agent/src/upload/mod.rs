@@ -34,6 +34,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::policy::NotGiven;
 use address::check_grant;
 use flight::Flight;
 use ground::{Given, Ground, Opened};
@@ -131,7 +132,10 @@ impl Task {
         read_aside(&*self.site.ground, &mut opening, move || ground.open(path.as_deref()));
         let refused = match opening.join_next().await {
             Some(Ok(Ok(file))) => return Upload::new(self, file).run().await,
-            Some(Ok(Err(not_given))) => refusal(self.busy, not_given.code, &not_given.message, None),
+            Some(Ok(Err(not_given))) => {
+                let NotGiven { code, message, retry_after_ms } = not_given;
+                refusal(self.busy, code, &message, retry_after_ms)
+            }
             Some(Err(_)) | None => {
                 refusal(self.busy, ErrorCode::Internal, "the agent failed to open the file", Some(60_000))
             }
@@ -358,6 +362,12 @@ impl Upload {
             debug!(%number, "a grant for a part that does not exist is dropped");
             return Ok(());
         };
+        // The policy of now: it may have been read again since the file was opened.
+        let ground = &self.task.site.ground;
+        if let Err(not_given) = ground.still(&self.offer.path, self.offer.size_bytes) {
+            let NotGiven { code, message, retry_after_ms } = not_given;
+            return Err(self.refuse(code, &message, retry_after_ms));
+        }
         let old_at = ledger::old_at(now, Duration::from_secs(grant.expires_in_secs.into()));
         let is_taken = match check_grant(grant, len) {
             // Old when it comes: the next one may be better, and is not asked for in a circle.
@@ -365,7 +375,13 @@ impl Upload {
                 accepted.ledger.wait(number, now + MIN_WAIT);
                 return Ok(());
             }
-            Ok(to) => accepted.ledger.grant(number, to, old_at),
+            Ok(to) => {
+                let endpoint = &to.endpoint;
+                match self.task.site.ground.sends_to(&endpoint.host, endpoint.port) {
+                    Ok(()) => accepted.ledger.grant(number, to, old_at),
+                    Err(rule) => return Err(self.refuse(ErrorCode::StorageNotAllowed, &rule, None)),
+                }
+            }
             Err(forbidden) => {
                 return Err(self.refuse(ErrorCode::StorageNotAllowed, &forbidden.to_string(), None));
             }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use hoist_agent::{AddressPolicy, AgentError, Config, Proxies, Roots, ServerUrl, TokenSource};
+use hoist_agent::{AddressPolicy, AgentError, Config, Policy, Proxies, Roots, ServerUrl, TokenSource};
 use hoist_wire::to_agent::{
     Accept, Answer, Encoding, Fetch, Forget, Grant, Pace, PartAnswer, Parts, Welcome,
 };
@@ -427,7 +427,7 @@ fn config(server: SocketAddr, root: &Path) -> Config {
         client_id: Some("site-1".parse().unwrap()),
         named: None,
         token: TokenSource::Fixed("the-token".to_owned().into()),
-        roots: Roots::new(&[root.to_owned()], None, None).unwrap(),
+        policy: Policy::of(Roots::new(&[root.to_owned()], None, None).unwrap()),
         slots: 2,
         max_parts_in_flight: 4,
         max_rate: None,

@@ -30,6 +30,8 @@ mod promise_5_nothing_silent;
 mod promise_6_no_litter;
 #[path = "../promise_7_no_loose_keys.rs"]
 mod promise_7_no_loose_keys;
+#[path = "../promise_8_site_has_the_last_word.rs"]
+mod promise_8_site_has_the_last_word;
 #[path = "../promise_9_one_writer.rs"]
 mod promise_9_one_writer;
 mod queue;

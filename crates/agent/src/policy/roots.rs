@@ -13,6 +13,7 @@ use hoist_wire::ErrorCode;
 use hoist_wire::limits::{MAX_OBJECT_BYTES, MAX_PATH_BYTES};
 use hoist_wire::to_server::Identity;
 
+use super::deny::Deny;
 use crate::platform::{self, NotAFile};
 
 /// The policy of one site.
@@ -21,6 +22,8 @@ pub struct Roots {
     roots: Vec<Root>,
     default_file: Option<PathBuf>,
     max_file_bytes: Option<u64>,
+    deny: Deny,
+    allow_hard_links: bool,
 }
 
 /// A folder from which files may leave, as it was written and as it is.
@@ -54,6 +57,8 @@ pub enum RootsError {
 pub(crate) struct NotGiven {
     pub(crate) code: ErrorCode,
     pub(crate) message: String,
+    /// When it may be asked again; none where it is for good.
+    pub(crate) retry_after_ms: Option<u64>,
 }
 
 /// A file that may leave, open for one pass.
@@ -88,7 +93,12 @@ impl Roots {
             })
             .collect::<Result<_, RootsError>>()?;
         let default_file = default_file.map(|path| std::path::absolute(&path).unwrap_or(path));
-        Ok(Self { roots, default_file, max_file_bytes })
+        Ok(Self { roots, default_file, max_file_bytes, ..Self::default() })
+    }
+
+    /// Adds what the policy file says of files below them.
+    pub(super) fn with(self, deny: Deny, allow_hard_links: bool) -> Self {
+        Self { deny, allow_hard_links, ..self }
     }
 
     /// Gives the folders and the file for the line that is logged at the start.
@@ -100,20 +110,32 @@ impl Roots {
 
     /// Opens the file that a request names, or `FILE_PATH` where it names none. Blocks on the disk.
     pub(crate) fn open(&self, asked: Option<&str>) -> Result<OpenFile, NotGiven> {
+        // By name first: what is denied is answered alike whether it exists or not.
+        let named =
+            asked.map_or_else(|| self.default_file.iter().cloned().collect(), |path| self.meant(path));
+        for path in &named {
+            self.not_denied(asked, path)?;
+        }
         let (file, shown) = match asked {
             None => self.open_default()?,
             Some(path) => self.open_asked(path)?,
         };
         let meta = file.metadata().map_err(|error| failed(&shown, &error))?;
         let identity = platform::identity(&meta);
-        let limit = self.max_file_bytes.unwrap_or(MAX_OBJECT_BYTES).min(MAX_OBJECT_BYTES);
-        if identity.size_bytes > limit {
-            let size = identity.size_bytes;
+        // And where it really is: a symlink must not dodge a rule.
+        if let Some(path) = platform::resolved_path(&file) {
+            self.not_denied(asked, &path)?;
+        }
+        if !self.allow_hard_links && platform::links(&meta) > 1 {
             return Err(refusal(
-                ErrorCode::FileTooLarge,
-                format!("{shown} has {size} bytes, over this site's limit of {limit} (--max-file-size)"),
+                ErrorCode::HardLinked,
+                format!(
+                    "{shown} has {} names (hard links), and could be another file in disguise: the site's policy may say allow_hard_links = true",
+                    platform::links(&meta)
+                ),
             ));
         }
+        self.not_too_large(&shown, identity.size_bytes)?;
         if !has_its_size(&file, &identity) {
             let message = format!(
                 "{shown} does not have the size that it shows, as files in /proc and /sys do: only files on a disk can be sent"
@@ -133,6 +155,56 @@ impl Roots {
             return Err(too_long(path.len()));
         }
         Ok(OpenFile { file, path, name, identity })
+    }
+
+    /// Tells whether the file that was found at `path` may leave by these rules.
+    pub(super) fn still(&self, path: &Path, size_bytes: u64) -> Result<(), NotGiven> {
+        let shown = path.display().to_string();
+        self.not_denied(Some(&shown), path)?;
+        let is_below = self.roots.iter().any(|root| path.starts_with(&root.real));
+        let is_default = |default: &PathBuf| default.canonicalize().is_ok_and(|real| real == path);
+        if !(is_below || self.default_file.as_ref().is_some_and(is_default)) {
+            return Err(outside(&shown));
+        }
+        self.not_too_large(&shown, size_bytes)
+    }
+
+    fn not_too_large(&self, shown: &str, size: u64) -> Result<(), NotGiven> {
+        let limit = self.max_file_bytes.unwrap_or(MAX_OBJECT_BYTES).min(MAX_OBJECT_BYTES);
+        if size <= limit {
+            return Ok(());
+        }
+        Err(refusal(
+            ErrorCode::FileTooLarge,
+            format!(
+                "{shown} has {size} bytes, over this site's limit of {limit} (--max-file-size, or max_file_size of its policy)"
+            ),
+        ))
+    }
+
+    /// Gives the absolute paths that a request may mean, without a look at the disk; those that lead out mean nothing.
+    fn meant(&self, asked: &str) -> Vec<PathBuf> {
+        let path = Path::new(asked);
+        let below = self.candidates(path).filter_map(|(root, rest)| {
+            let mut names = PathBuf::new();
+            for part in rest.components() {
+                match part {
+                    Component::Normal(name) => names.push(name),
+                    Component::ParentDir if !names.pop() => return None,
+                    Component::ParentDir | Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+                }
+            }
+            Some(root.real.join(names))
+        });
+        below.chain(self.default_file.iter().filter(|default| default.as_path() == path).cloned()).collect()
+    }
+
+    fn not_denied(&self, asked: Option<&str>, path: &Path) -> Result<(), NotGiven> {
+        let bases: Vec<PathBuf> = self.roots.iter().map(|root| root.real.clone()).collect();
+        let Some(rule) = self.deny.denies(path, &bases) else { return Ok(()) };
+        let shown = asked.unwrap_or("FILE_PATH");
+        let message = format!("{shown} may not leave this site: its policy says deny {rule:?}");
+        Err(refusal(ErrorCode::DeniedByPolicy, message))
     }
 
     fn open_default(&self) -> Result<(File, String), NotGiven> {
@@ -278,7 +350,7 @@ fn failed(shown: &str, error: &io::Error) -> NotGiven {
 }
 
 fn refusal(code: ErrorCode, message: String) -> NotGiven {
-    NotGiven { code, message }
+    NotGiven { code, message, retry_after_ms: None }
 }
 
 #[cfg(test)]
@@ -458,5 +530,134 @@ mod tests {
         let refused = small.open(Some("file")).unwrap_err();
         assert_eq!(refused.code, ErrorCode::FileTooLarge);
         assert!(refused.message.contains("--max-file-size"));
+    }
+
+    /// The place with a rule, and what it denies by name, by symlink and by nothing at all.
+    fn place_that_denies(rules: &[&str]) -> Place {
+        let mut place = place();
+        let mut deny = Deny::default();
+        for rule in rules {
+            deny.add(rule).unwrap();
+        }
+        place.roots = place.roots.with(deny, false);
+        place
+    }
+
+    #[test]
+    fn what_is_denied_stays_by_every_way_to_it_and_the_rule_is_named() {
+        let place = place_that_denies(&["deep", "second-*/x"]);
+        let base = place.dir.path().join("root");
+        for asked in [
+            "sub/deep",
+            "sub/DEEP",
+            "./sub//deep",
+            "inner",
+            "sub/../sub/deep",
+            &base.join("sub/deep").display().to_string(),
+        ] {
+            let refused = place.roots.open(Some(asked)).unwrap_err();
+            // In other letters it is another file here, and denied by its name all the same.
+            assert_eq!(refused.code, ErrorCode::DeniedByPolicy, "{asked}");
+            assert!(
+                refused.message.contains("deny \"deep\"") && refused.retry_after_ms.is_none(),
+                "{refused}"
+            );
+        }
+        assert_eq!(code(&place.roots, "file"), Ok("file".to_owned()));
+    }
+
+    #[test]
+    fn a_denied_file_is_answered_alike_whether_it_exists_or_not() {
+        let place = place_that_denies(&["*.key"]);
+        std::fs::write(place.dir.path().join("root/there.key"), "key").unwrap();
+        let message = |asked: &str| {
+            let refused = place.roots.open(Some(asked)).unwrap_err();
+            (refused.code, refused.message.replace(asked, ""))
+        };
+        assert_eq!(message("there.key"), message("absent.key"));
+        assert_eq!(message("there.key/below"), message("absent/absent.key"));
+        assert_eq!(message("there.key").0, ErrorCode::DeniedByPolicy);
+    }
+
+    #[test]
+    fn a_deny_rule_holds_for_the_one_file_too() {
+        let place = place();
+        let secret = place.dir.path().join("outside/secret");
+        let mut deny = Deny::default();
+        deny.add("secret").unwrap();
+        let only = Roots::new(&[], Some(secret.clone()), None).unwrap().with(deny, false);
+        assert_eq!(only.open(None).unwrap_err().code, ErrorCode::DeniedByPolicy);
+        assert_eq!(code(&only, &secret.display().to_string()), Err(ErrorCode::DeniedByPolicy));
+    }
+
+    #[test]
+    fn a_file_of_several_names_stays_unless_that_is_allowed() {
+        let place = place();
+        std::fs::hard_link(place.dir.path().join("outside/secret"), place.dir.path().join("root/disguise"))
+            .unwrap();
+        assert_eq!(code(&place.roots, "disguise"), Err(ErrorCode::HardLinked));
+        let allowed = place.roots.with(Deny::default(), true);
+        assert_eq!(code(&allowed, "disguise"), Ok("disguise".to_owned()));
+    }
+
+    #[test]
+    fn a_swap_between_look_and_open_never_gives_a_byte_of_the_secret() {
+        let place = place();
+        let root = place.dir.path().join("root");
+        std::fs::write(root.join("swapped"), "harmless").unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let (mut given, mut led_out) = (0, 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // A file and a folder take turns with symlinks that lead out.
+                for turn in 0..5_000 {
+                    for (name, to, kept) in
+                        [("swapped", "../outside/secret", "file"), ("sub", "../outside", "sub")]
+                    {
+                        let fresh = root.join(format!("fresh-{turn}"));
+                        symlink(to, &fresh).unwrap();
+                        let aside = root.join(format!("aside-{kept}"));
+                        std::fs::rename(root.join(name), &aside).unwrap();
+                        std::fs::rename(&fresh, root.join(name)).unwrap();
+                        std::fs::remove_file(root.join(name)).unwrap();
+                        std::fs::rename(&aside, root.join(name)).unwrap();
+                    }
+                }
+                done.store(true, std::sync::atomic::Ordering::Release);
+            });
+            while !done.load(std::sync::atomic::Ordering::Acquire) {
+                for asked in ["swapped", "sub/deep", "sub/secret"] {
+                    let opened = place.roots.open(Some(asked));
+                    given += usize::from(opened.is_ok());
+                    led_out +=
+                        usize::from(opened.as_ref().is_err_and(|it| it.code == ErrorCode::OutsideRoots));
+                    if let Ok(opened) = opened {
+                        let text = std::io::read_to_string(opened.file).unwrap();
+                        assert!(!text.contains("secret"), "{asked} gave {text:?}");
+                    }
+                }
+            }
+        });
+        assert!(given > 0 && led_out > 0, "the race was never run: {given} {led_out}");
+    }
+
+    #[test]
+    fn magic_links_and_devices_lead_nowhere() {
+        let proc = Roots::new(&[PathBuf::from("/proc")], None, None).unwrap();
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(secret.as_file());
+        for asked in [
+            "self/root/etc/passwd",
+            &format!("self/fd/{fd}"),
+            "self/cwd/Cargo.toml",
+            "self/exe",
+            "thread-self/root/etc/passwd",
+        ] {
+            assert!(code(&proc, asked).is_err(), "{asked}");
+        }
+        let dev = Roots::new(&[PathBuf::from("/dev")], None, None).unwrap();
+        for asked in ["null", "zero", "tty", "fd/0", "stdin"] {
+            assert!(code(&dev, asked).is_err(), "{asked}");
+        }
     }
 }
