@@ -6,6 +6,8 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use crate::limits::MAX_REACH_LABELS;
+use crate::reach::Reach;
 use crate::{ClientId, DownloadId, Sealed, Timestamp};
 
 /// Gives a type that is a text in JSON its schema.
@@ -41,11 +43,36 @@ text!(Timestamp, { "description": "A time as in RFC 3339.", "format": "date-time
 
 text!(Sealed, { "description": "A secret: it is shown once, and must reach no log." });
 
+impl JsonSchema for Reach {
+    fn schema_name() -> Cow<'static, str> {
+        Cow::Borrowed("Reach")
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "The clients that a token reaches: those whose id begins so, and that have all these labels.",
+            "type": "object",
+            "properties": {
+                "prefix": { "type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$" },
+                "labels": {
+                    "type": "object",
+                    "minProperties": 1,
+                    "maxProperties": MAX_REACH_LABELS,
+                    "propertyNames": { "pattern": "^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$" },
+                    "additionalProperties": { "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$" },
+                },
+            },
+            "additionalProperties": false,
+            "minProperties": 1,
+        })
+    }
+}
+
 /// Says what each kind of token needs: an operator's name is no client id, and without scopes it may do nothing.
 pub(crate) fn token_request(schema: &mut Schema) {
     let kinds = serde_json::json!([
         {
-            "properties": { "kind": { "enum": ["client", "enrolment"] }, "subject": { "$ref": "#/components/schemas/ClientId" } },
+            "properties": { "kind": { "enum": ["client", "enrolment"] }, "subject": { "$ref": "#/components/schemas/ClientId" }, "clients": { "type": "null" } },
         },
         {
             "properties": {

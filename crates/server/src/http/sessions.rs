@@ -63,7 +63,7 @@ pub(super) async fn of_cookie(pages: &Pages, parts: &Parts, value: &str) -> Resu
 pub(super) async fn open(pages: State, operator: Operator, parts: Parts) -> Result<Response, Problem> {
     let Proof::Token { id, made_secs, expires_at } = &operator.proof else {
         let detail = "a session is opened with `Authorization: Bearer TOKEN`, and in a trial there is none";
-        return Err(Problem::new(ErrorCode::InvalidRequest, detail));
+        return Err(Problem::new(ErrorCode::Forbidden, detail));
     };
     let now = pages.world.now();
     let expires_at = now.plus_secs(secs(LIFE)).min(*expires_at);

@@ -202,6 +202,10 @@ impl Operation {
                         self.codes.insert(ErrorCode::UnknownDownload);
                         schemas.asked::<DownloadId>()
                     }
+                    "name" => {
+                        self.codes.insert(ErrorCode::InvalidRequest);
+                        json!({ "type": "string", "pattern": r"^(?!\.{1,2}$)[!-~]{1,128}$" })
+                    }
                     _ => json!({ "type": "string" }),
                 };
                 json!({ "name": name, "in": "path", "required": true, "schema": schema })

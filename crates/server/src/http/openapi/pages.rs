@@ -52,7 +52,7 @@ pub(super) fn describe(route: &Route, schemas: &mut Schemas) -> Option<Operation
             .named("openSession")
             .answers::<WhoAmI>(201, "a session: its cookie is set, and `csrf` is what changes need", schemas)
             .with(201, "Set-Cookie", "the session")
-            .fails(&[InvalidRequest, StoreUnavailable]),
+            .fails(&[StoreUnavailable]),
         ("GET", "/session") => {
             page.named("whoAmI").answers::<WhoAmI>(200, "who asks", schemas).fails(&[StoreUnavailable])
         }
