@@ -145,6 +145,7 @@ impl DialError {
 
     /// Gives the server's time, where it says that a proof was right and the clock was not.
     pub(crate) fn skewed(&self) -> Option<Timestamp> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "one answer says so, and nothing else does")]
         match self {
             Self::Answer { status: 401, body, server_time, .. } if has_code(body, ErrorCode::ClockSkew) => {
                 *server_time
@@ -282,6 +283,7 @@ fn retry_after(value: &HeaderValue) -> Option<Duration> {
 /// Tells whether the server refused the token itself.
 pub(crate) fn refuses_credentials(error: &DialError) -> bool {
     // 403 may come from a firewall or a proxy on the way: then it is tried again, slowly.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "one answer says so, and nothing else does")]
     match error {
         DialError::Answer { status: 401, body, .. } => {
             !has_code(body, ErrorCode::ClockSkew) && !has_code(body, ErrorCode::StaleNonce)

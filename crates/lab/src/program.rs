@@ -14,7 +14,9 @@ use crate::eventually;
 /// Runs a command in a group of its own, and a watcher beside it that kills the group when stdin ends.
 ///
 /// Stdin is a pipe from the test: it ends when the program is dropped, and when the test itself is killed.
-const GUARD: &str = r#"exec 3<&0; (read -r _ <&3; kill -9 0) & exec "$@" </dev/null 3<&-"#;
+///
+/// `LAB_FILES` in its environment is the most files that it may open.
+const GUARD: &str = r#"[ -z "$LAB_FILES" ] || ulimit -n "$LAB_FILES"; exec 3<&0; (read -r _ <&3; kill -9 0) & exec "$@" </dev/null 3<&-"#;
 
 /// A running program. Dropped, it is killed.
 #[derive(Debug)]

@@ -80,6 +80,14 @@ impl ServerProcess {
         self.port
     }
 
+    /// Gives its process id.
+    ///
+    /// # Panics
+    /// If it is down.
+    pub fn pid(&self) -> u32 {
+        self.program.as_ref().expect("a server that runs").pid()
+    }
+
     /// Gives the folder of its records and, in a trial, of its bucket.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir

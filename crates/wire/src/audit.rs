@@ -1,7 +1,7 @@
 //! The audit trail as anybody can check it: its lines, the one encoding that their hashes are taken over, and the chain.
 //!
-//! Deliberately absent: SHA-256 itself, which each program has from its own library and passes in. `docs/audit.md` has the
-//! rule in words, with a script.
+//! Deliberately absent: SHA-256 itself, which each program has from its own library and passes in. `docs/operations.md` has the
+//! rule in words.
 
 mod chain;
 #[cfg(test)]

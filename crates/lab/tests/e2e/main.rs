@@ -2,6 +2,7 @@
 //! README have their files one folder up, where they are found at a glance.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod audit;
 mod cancel;
 mod cli;
 mod corpora;
@@ -12,6 +13,7 @@ mod happy;
 mod identity;
 mod life;
 mod links;
+mod matrix;
 mod openapi;
 mod own_bucket;
 #[path = "../promise_1_no_false_success.rs"]

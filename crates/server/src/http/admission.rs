@@ -118,8 +118,8 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// Tells the caller what is wrong with its token.
-    fn challenge(self: Box<Self>, challenge: Challenge) -> Box<Self> {
-        let Self { who, problem } = *self;
+    fn challenge(self, challenge: Challenge) -> Box<Self> {
+        let Self { who, problem } = self;
         Box::new(Self { who, problem: problem.challenge(challenge) })
     }
 }
@@ -206,10 +206,10 @@ impl Gate {
     /// Notes that something is about to be done; nothing where nothing is, or where its page writes the line together with
     /// what it does.
     async fn begin(&self, deed: &Deed) -> Result<Option<Begun>, StoreError> {
-        match self.route.action {
-            Action::Look | Action::LinkOpen | Action::DownloadRequest => Ok(None),
-            _ => self.pages.audit.begin(deed).await.map(Some),
+        if matches!(self.route.action, Action::Look | Action::LinkOpen | Action::DownloadRequest) {
+            return Ok(None);
         }
+        self.pages.audit.begin(deed).await.map(Some)
     }
 
     /// Notes what came of it, before anybody hears of it. Where that cannot be, nobody hears that it was done.

@@ -1,0 +1,152 @@
+//! The audit trail from outside: one line for each deed, a chain that the command line checks, floods that are counted, and
+//! tampering that shows.
+
+use hoist_lab::{Operator, Scene};
+use hoist_wire::audit::{AuditPage, Line};
+use hoist_wire::rest::Scope;
+use reqwest::Method;
+use serde_json::json;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+async fn lines(scene: &Scene) -> Vec<Line> {
+    let page: AuditPage = scene.operator().get("/audit?order=oldest&limit=1000").await.parse();
+    page.lines
+}
+
+async fn verify(scene: &Scene, heads: &[String]) -> (i32, String, String) {
+    let cli = scene.cli().env("OPERATOR_TOKEN", &scene.operator_token(&[Scope::Admin]));
+    let mut args = vec!["audit", "verify"];
+    for head in heads {
+        args.extend(["--head", head]);
+    }
+    let ended = cli.run(&args).await;
+    (ended.code, ended.stdout, ended.stderr)
+}
+
+/// Changes the trail behind the server's back, as whoever has the database can.
+async fn tamper(scene: &Scene, statement: &'static str) {
+    let options = SqliteConnectOptions::new().filename(scene.server.data_dir().join("hoist.sqlite"));
+    let pool = SqlitePoolOptions::new().connect_with(options).await.unwrap();
+    sqlx::query("drop trigger if exists audit_is_append_only").execute(&pool).await.unwrap();
+    sqlx::query(statement).execute(&pool).await.unwrap();
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn each_deed_has_one_line_that_says_who_what_and_how_it_ended() {
+    let scene = Scene::earnest().start().await;
+    let operator = scene.operator();
+    let asked = operator.ask_with("nobody", &json!({"allow_unknown": true, "file_path": "day.csv"})).await;
+    assert_eq!(operator.delete(&format!("/downloads/{}", asked.id)).await.status, 200);
+    let post = operator.request(Method::POST, "/clients/nobody/revoke");
+    assert_eq!(Operator::try_send(post).await.unwrap().status, 200);
+    let stranger = operator.with_token(Some("garbage"));
+    assert_eq!(stranger.get("/clients").await.status, 401);
+    let reader = operator.with_token(Some(&scene.operator_token(&[Scope::Read])));
+    let refused = reader.request(Method::POST, "/trigger-download/nobody");
+    assert_eq!(Operator::try_send(refused).await.unwrap().status, 403);
+    assert_eq!(reader.get("/clients").await.status, 200);
+
+    let lines = lines(&scene).await;
+    let of = |action: &str, status: u16| -> Vec<&Line> {
+        lines.iter().filter(|line| line.action == action && line.status == status).collect()
+    };
+    let [line] = of("download.request", 202)[..] else { panic!("{lines:?}") };
+    assert_eq!((line.who.as_deref(), line.from.as_deref()), (Some("lab"), Some("127.0.0.1")));
+    assert!(line.detail.as_ref().unwrap().contains("day.csv"), "{line:?}");
+    assert_eq!(line.token.as_deref(), Some("lab"));
+    assert_eq!(of("download.cancel", 200).len(), 1);
+    assert_eq!(of("client.revoke", 200).len(), 1);
+    assert_eq!((of("look", 401).len(), of("look", 200).len()), (1, 0), "a look is noted when it is refused");
+    assert_eq!(of("download.request", 403)[0].code.as_deref(), Some("forbidden"));
+    let (code, told, error) = verify(&scene, &[]).await;
+    assert_eq!(code, 0, "{told} {error}");
+    scene.finish_open().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_refusals_is_counted_to_the_last_one() {
+    let mut scene = Scene::earnest().start().await;
+    let stranger = scene.operator().with_token(Some("garbage"));
+    for _ in 0..137 {
+        assert_eq!(stranger.get("/clients").await.status, 401);
+    }
+    // What was counted in this minute is written when the server ends.
+    scene.server.terminate().await;
+    scene.server.restart().await;
+    let refused: Vec<_> = lines(&scene).await.into_iter().filter(|line| line.status == 401).collect();
+    assert_eq!(refused.iter().map(|line| line.count).sum::<u64>(), 137);
+    assert!(refused.len() < 60, "{} lines", refused.len());
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn what_was_answered_is_in_the_chain_also_after_a_sudden_death() {
+    let mut scene = Scene::earnest().start().await;
+    let mut asked = Vec::new();
+    for round in 0..3 {
+        for n in 0..10 {
+            let body = json!({"allow_unknown": true, "file_path": format!("{round}-{n}")});
+            asked.push(scene.operator().ask_with("nobody", &body).await.id.to_string());
+        }
+        scene.server.kill();
+        scene.server.restart().await;
+    }
+    let lines = lines(&scene).await;
+    for id in &asked {
+        let told =
+            lines.iter().filter(|line| line.detail.as_ref().is_some_and(|it| it.contains(id.as_str())));
+        assert_eq!(told.count(), 1, "{id}");
+    }
+    assert!(lines.windows(2).all(|two| two[1].seq == two[0].seq + 1));
+    assert_eq!(verify(&scene, &[]).await.0, 0);
+    for id in asked {
+        scene.operator().delete(&format!("/downloads/{id}")).await;
+    }
+    scene.finish_open().await;
+}
+
+#[tokio::test]
+async fn whatever_is_done_to_the_database_shows() {
+    for (what, statement) in [
+        ("edited", "update audit set who = 'somebody' where seq = 2"),
+        ("missing", "delete from audit where seq = 2"),
+    ] {
+        let scene = Scene::earnest().start().await;
+        for _ in 0..5 {
+            assert_eq!(
+                Operator::try_send(scene.operator().request(Method::POST, "/clients/nobody/revoke"))
+                    .await
+                    .unwrap()
+                    .status,
+                200
+            );
+        }
+        assert_eq!(verify(&scene, &[]).await.0, 0);
+        tamper(&scene, statement).await;
+        let (code, _, told) = verify(&scene, &[]).await;
+        assert_eq!(code, 1);
+        assert!(told.contains(what), "{told}");
+        scene.finish().await;
+    }
+    // A tail that was cut shows by a head that the log said.
+    let mut scene = Scene::earnest().start().await;
+    for _ in 0..5 {
+        assert_eq!(
+            Operator::try_send(scene.operator().request(Method::POST, "/clients/nobody/revoke"))
+                .await
+                .unwrap()
+                .status,
+            200
+        );
+    }
+    let last = lines(&scene).await.pop().unwrap();
+    let head = format!("{}:{}", last.seq, last.hash);
+    assert_eq!(verify(&scene, std::slice::from_ref(&head)).await.0, 0);
+    scene.server.terminate().await;
+    tamper(&scene, "delete from audit where seq >= 4").await;
+    scene.server.restart().await;
+    let (code, _, told) = verify(&scene, &[head]).await;
+    assert_eq!(code, 1, "{told}");
+    scene.finish().await;
+}
