@@ -8,6 +8,7 @@
 mod grant;
 mod key;
 mod messages;
+mod policy;
 mod token;
 
 /// A target: its name, as in `fuzz/fuzz_targets` and `fuzz/corpus`, and what it does with bytes.
@@ -17,6 +18,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("grant", grant::grant),
     ("key", key::key),
+    ("policy", policy::policy),
     ("to_agent", messages::to_agent),
     ("to_server", messages::to_server),
     ("token", token::token),
