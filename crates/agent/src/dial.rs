@@ -53,8 +53,6 @@ pub(crate) struct Dialer {
     /// For the server, with a certificate of the agent's own.
     pub(crate) link_tls: Arc<rustls::ClientConfig>,
     pub(crate) proxies: Proxies,
-    /// Where files may be sent, as it was named at enrolment; none where nothing was.
-    pub(crate) enrolled_hosts: Option<Arc<[String]>>,
     pub(crate) addresses: AddressPolicy,
 }
 
@@ -168,13 +166,6 @@ impl Dialer {
 
     /// Connects to storage; also gives the counter of the bytes that the network took.
     pub(crate) async fn storage(&self, to: &Endpoint) -> Result<(Stream, Arc<AtomicU64>), DialError> {
-        if self
-            .enrolled_hosts
-            .as_ref()
-            .is_some_and(|hosts| !hosts.iter().any(|host| host.eq_ignore_ascii_case(&to.host)))
-        {
-            return Err(Forbidden::NotEnrolled(to.host.clone()).into());
-        }
         self.connect(to.tls, &to.host, to.port, Some(to)).await
     }
 

@@ -68,7 +68,7 @@ pub enum AgentError {
 /// Finds out who this agent is; enrols its key first where there is none.
 async fn identity(
     config: &Config,
-    dialer: &mut Dialer,
+    dialer: &Dialer,
     shutdown: &CancellationToken,
 ) -> Result<(ClientId, Option<OwnKey>), AgentError> {
     let TokenSource::Key(path, token) = &config.token else {
@@ -82,7 +82,7 @@ async fn identity(
         let (given, token) = (given.to_owned(), client_id.to_string());
         return Err(LinkError::Config(ConfigError::ClientId { given, token }).into());
     }
-    dialer.enrolled_hosts = Some(key.storage_hosts.clone().into());
+    config.policy.enrolled(&key.storage_hosts);
     Ok((client_id, Some(key)))
 }
 
@@ -97,17 +97,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Agen
         Some(own) => tls::client_config(extra, Some(own))?,
         None => Arc::clone(&tls),
     };
-    let mut dialer = Dialer {
-        tls,
-        link_tls,
-        proxies: config.proxies.clone(),
-        enrolled_hosts: None,
-        addresses: config.addresses,
-    };
+    let dialer = Dialer { tls, link_tls, proxies: config.proxies.clone(), addresses: config.addresses };
     let random = getrandom::u64().map_err(|error| AgentError::Random(error.to_string()))?;
     let instance = hoist_wire::Instance::new(&format!("{random:016x}"), &platform::machine_id())
         .map_err(|error| AgentError::Defect(error.to_string()))?;
-    let (client_id, key) = identity(&config, &mut dialer, &shutdown).await?;
+    let (client_id, key) = identity(&config, &dialer, &shutdown).await?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         %client_id,

@@ -45,6 +45,11 @@ impl Deny {
         Ok(())
     }
 
+    /// Tells whether there are no rules.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Gives the rule that denies `path`, which is absolute; `bases` are the folders from which files may leave.
     pub(super) fn denies(&self, path: &Path, bases: &[PathBuf]) -> Option<&str> {
         if self.rules.is_empty() {

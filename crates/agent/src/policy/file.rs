@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: defaults that would let more leave than the file says. A key that is not known stops the start.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use hoist_wire::duration::parse_size;
@@ -11,6 +12,7 @@ use toml::Spanned;
 use super::deny::Deny;
 use super::hosts::Hosts;
 use super::hours::Hours;
+use super::names::Names;
 
 /// What a file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +24,7 @@ pub(super) struct Written {
     /// An IANA name; none for the machine's own.
     pub(super) timezone: Option<String>,
     pub(super) hosts: Hosts,
+    pub(super) names: Names,
     pub(super) allow_hard_links: bool,
 }
 
@@ -47,6 +50,8 @@ struct Raw {
     storage_hosts: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     allow_hard_links: bool,
+    #[serde(default)]
+    names: BTreeMap<String, Spanned<String>>,
 }
 
 impl Written {
@@ -85,6 +90,10 @@ impl Written {
             }
             let all = Hosts::of(hosts.iter().map(|host| host.get_ref().as_str()));
             written.hosts = all.map_err(|(_, why)| BadLine { line: 1, what: why.to_owned() })?;
+        }
+        for (name, pattern) in &raw.names {
+            let key = format!("names.{name}");
+            written.names.add(name, pattern.get_ref()).map_err(|why| bad(&key, pattern, why))?;
         }
         Ok(written)
     }

@@ -28,6 +28,11 @@ impl Hosts {
         Ok(Self { rules: Some(rules.collect::<Result<_, _>>()?) })
     }
 
+    /// Tells whether hosts are named at all, be it none of them.
+    pub(crate) fn are_named(&self) -> bool {
+        self.rules.is_some()
+    }
+
     /// Tells whether bytes may be sent to `host`, which is in small letters and without brackets.
     pub(crate) fn allows(&self, host: &str, port: u16) -> bool {
         let Some(rules) = &self.rules else { return true };

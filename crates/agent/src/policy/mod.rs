@@ -8,11 +8,12 @@ mod file;
 mod glob;
 mod hosts;
 mod hours;
+mod names;
 mod roots;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use hoist_wire::ErrorCode;
 use jiff::Timestamp;
@@ -22,6 +23,7 @@ use tracing::{error, info};
 use file::Written;
 use hosts::Hosts;
 use hours::Hours;
+use names::Names;
 pub(crate) use roots::{NotGiven, OpenFile};
 pub use roots::{Roots, RootsError};
 
@@ -33,6 +35,8 @@ const MAX_POLICY_BYTES: usize = 64 * 1024;
 pub struct Policy {
     source: Source,
     rules: Arc<RwLock<Arc<Rules>>>,
+    /// The hosts that were named when the agent enrolled; they count where the file names none.
+    enrolled: Arc<OnceLock<Vec<String>>>,
 }
 
 /// What flags say, which stays as given, and where the file is.
@@ -79,6 +83,7 @@ struct Rules {
     hours: Hours,
     zone: Option<TimeZone>,
     hosts: Hosts,
+    names: Names,
 }
 
 impl Policy {
@@ -88,13 +93,14 @@ impl Policy {
     /// [`PolicyError`] naming what is wrong and where.
     pub fn read(source: Source) -> Result<Self, PolicyError> {
         let rules = Arc::new(RwLock::new(Arc::new(source.read()?)));
-        Ok(Self { source, rules })
+        Ok(Self { source, rules, enrolled: Arc::default() })
     }
 
     /// Makes a policy of folders alone.
     pub fn of(roots: Roots) -> Self {
         let rules = Rules { roots, ..Rules::default() };
-        Self { source: Source::default(), rules: Arc::new(RwLock::new(Arc::new(rules))) }
+        let rules = Arc::new(RwLock::new(Arc::new(rules)));
+        Self { source: Source::default(), rules, enrolled: Arc::default() }
     }
 
     /// Reads the file again; a bad one changes nothing and is said once. Blocks on the disk.
@@ -115,6 +121,12 @@ impl Policy {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Names the hosts that count where the file names none.
+    pub(crate) fn enrolled(&self, hosts: &[String]) {
+        // An agent learns them once in its life.
+        let _ = self.enrolled.set(hosts.to_vec());
+    }
+
     /// Gives the folders and the file for the line that is logged at the start.
     pub(crate) fn describe(&self) -> String {
         self.rules().roots.describe()
@@ -125,7 +137,10 @@ impl Policy {
         let rules = self.rules();
         // Before any look at the disk: outside the hours every request is answered alike.
         rules.open_now()?;
-        rules.roots.open(asked)
+        match asked.and_then(|asked| asked.strip_prefix(names::MARK)) {
+            Some(name) => rules.roots.open(Some(&rules.names.newest(name)?)),
+            None => rules.roots.open(asked),
+        }
     }
 
     /// Tells whether a file that was opened before may still leave: by the rules, and at the hour, of now.
@@ -138,6 +153,16 @@ impl Policy {
     /// Tells whether bytes may be sent to this host, or which rule forbids it.
     pub(crate) fn sends_to(&self, host: &str, port: u16) -> Result<(), String> {
         let hosts = &self.rules().hosts;
+        if let Some(enrolled) = self.enrolled.get().filter(|_| !hosts.are_named()) {
+            if enrolled.iter().any(|known| known.eq_ignore_ascii_case(host)) {
+                return Ok(());
+            }
+            let list = enrolled.join(", ");
+            return Err(format!(
+                "storage at {host}:{port} is none of the hosts that were named when this agent enrolled ({list}): if the bucket has \
+                moved, enrol anew, or name it in the policy's storage_hosts"
+            ));
+        }
         if hosts.allows(host, port) {
             return Ok(());
         }
@@ -163,7 +188,7 @@ impl Source {
         let all: Vec<PathBuf> = self.roots.iter().chain(&written.roots).cloned().collect();
         let roots = Roots::new(&all, self.default_file.clone(), limits.into_iter().flatten().min())?;
         let roots = roots.with(written.deny, written.allow_hard_links);
-        Ok(Rules { roots, hours: written.hours, zone, hosts: written.hosts })
+        Ok(Rules { roots, hours: written.hours, zone, hosts: written.hosts, names: written.names })
     }
 }
 

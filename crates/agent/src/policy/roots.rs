@@ -123,8 +123,22 @@ impl Roots {
         let meta = file.metadata().map_err(|error| failed(&shown, &error))?;
         let identity = platform::identity(&meta);
         // And where it really is: a symlink must not dodge a rule.
-        if let Some(path) = platform::resolved_path(&file) {
-            self.not_denied(asked, &path)?;
+        match platform::resolved_path(&file) {
+            Some(path) => self.not_denied(asked, &path)?,
+            None if self.deny.is_empty() => {}
+            // Where the system does not say, nobody can tell whether a rule forbids it.
+            None => {
+                let message = format!(
+                    "{shown} cannot be judged by the site's deny rules here: this system does not say where an open file is"
+                );
+                return Err(refusal(ErrorCode::DeniedByPolicy, message));
+            }
+        }
+        // Asked after that look: of a file that has no name any more the system gives one that no rule is about.
+        let links = file.metadata().map_or(0, |meta| platform::links(&meta));
+        if links == 0 {
+            let message = format!("{shown} was removed or replaced while it was opened: ask again");
+            return Err(NotGiven { retry_after_ms: Some(1_000), ..refusal(ErrorCode::ReadFailed, message) });
         }
         if !self.allow_hard_links && platform::links(&meta) > 1 {
             return Err(refusal(

@@ -35,11 +35,6 @@ pub(crate) enum Forbidden {
         "storage at {host} has the private address {ip}: to allow it start the agent with --allow-private-storage"
     )]
     Private { host: String, ip: IpAddr },
-    #[error(
-        "storage at {0} is none of the hosts that were named when this agent enrolled: enrol anew (`hoist token enroll`) if the \
-        bucket has moved"
-    )]
-    NotEnrolled(String),
     #[error("storage at {host} has the address {ip} ({kind}), to which agents never send")]
     Never { host: String, ip: IpAddr, kind: &'static str },
 }

@@ -343,7 +343,6 @@ mod tests {
         let dialer = Dialer {
             tls: crate::tls::client_config(None, None).unwrap(),
             link_tls: crate::tls::client_config(None, None).unwrap(),
-            enrolled_hosts: None,
             proxies: crate::Proxies::none(),
             addresses,
         };

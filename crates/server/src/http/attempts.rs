@@ -60,9 +60,9 @@ impl Attempts {
 }
 
 /// A site has 2^64 addresses of IPv6 (RFC 6177): they are one.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        short @ IpAddr::V4(_) => short,
         IpAddr::V6(long) => {
             let [a, b, c, d, ..] = long.segments();
             IpAddr::from([a, b, c, d, 0, 0, 0, 0])

@@ -44,6 +44,7 @@ use crate::store::Store;
 use crate::tokens::Tokens;
 
 pub use admission::Strangers;
+pub(crate) use attempts::network;
 pub use openapi::document;
 pub use peer::{Certified, Peer};
 pub use probes::Readiness;

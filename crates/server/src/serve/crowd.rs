@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::headroom::Headroom;
+use crate::http::network;
 
 /// Most connections that are turned away with an answer at once; the others are closed without one.
 const MAX_REFUSING: usize = 64;
@@ -60,7 +61,7 @@ impl Crowd {
         if !self.headroom.has_room(open) {
             return Err(Full::Server);
         }
-        if let Some(address) = address {
+        if let Some(address) = address.map(network) {
             if !count(&self.strangers, address, self.most_strangers) {
                 return Err(Full::Address);
             }
@@ -82,6 +83,7 @@ impl Crowd {
 
     /// Counts a link of an address; none when that has as many as it may.
     pub(crate) fn link(self: &Arc<Self>, address: IpAddr) -> Option<Linked> {
+        let address = network(address);
         let Some(most) = self.most_links else { return Some(Linked { crowd: None, address }) };
         count(&self.links, address, most).then(|| Linked { crowd: Some(Arc::clone(self)), address })
     }
@@ -186,6 +188,17 @@ mod tests {
         drop((first, second, third));
         assert!(crowd.strangers.lock().unwrap().is_empty());
         assert_eq!(crowd.open.load(Ordering::Relaxed), 0, "who was refused is not counted either");
+    }
+
+    #[test]
+    fn the_addresses_of_one_site_are_one() {
+        let crowd = crowd(10_000, 1, Some(1));
+        let of = |text: &str| Some(text.parse::<IpAddr>().unwrap());
+        let first = crowd.enter(of("2001:db8:1:1::1")).unwrap();
+        assert_eq!(crowd.enter(of("2001:db8:1:1:ffff::2")).unwrap_err(), Full::Address);
+        assert!(crowd.enter(of("2001:db8:1:2::1")).is_ok());
+        let link = first.link("2001:db8:1:1::1".parse().unwrap());
+        assert!(link.is_some() && first.link("2001:db8:1:1::9".parse().unwrap()).is_none());
     }
 
     #[test]

@@ -21,7 +21,9 @@ pub struct Headroom {
     other_files: AtomicUsize,
     /// Most resident memory when another connection is taken, in bytes; none where no limit is known.
     most_bytes: Option<u64>,
-    short_of_memory: AtomicBool,
+    /// Most connections while memory is short: as many as there were when it ran short. What an allocator keeps after a siege
+    /// must not keep everybody out for ever.
+    most_open: AtomicUsize,
     /// Nobody else was taken lately: said once.
     said: AtomicBool,
 }
@@ -46,7 +48,7 @@ impl Headroom {
             most_files: files.saturating_mul(used) / of,
             other_files: AtomicUsize::new(0),
             most_bytes: memory_bytes.map(|bytes| bytes / 5 * 4),
-            short_of_memory: AtomicBool::new(false),
+            most_open: AtomicUsize::new(usize::MAX),
             said: AtomicBool::new(false),
         }
     }
@@ -54,7 +56,7 @@ impl Headroom {
     /// Tells whether a connection may be taken that makes `open` of them.
     pub(super) fn has_room(&self, open: usize) -> bool {
         let files = open.saturating_add(self.other_files.load(Ordering::Relaxed));
-        let room = files <= self.most_files && !self.short_of_memory.load(Ordering::Relaxed);
+        let room = files <= self.most_files && open <= self.most_open.load(Ordering::Relaxed);
         if !room && !self.said.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 files,
@@ -83,11 +85,15 @@ impl Headroom {
         }
         if let Some(most) = self.most_bytes {
             let short = resident_bytes().is_some_and(|bytes| bytes > most);
-            self.short_of_memory.store(short, Ordering::Relaxed);
+            match (short, self.most_open.load(Ordering::Relaxed)) {
+                (true, usize::MAX) => self.most_open.store(open, Ordering::Relaxed),
+                (true, _) => {}
+                (false, _) => self.most_open.store(usize::MAX, Ordering::Relaxed),
+            }
         }
         let files = open.saturating_add(self.other_files.load(Ordering::Relaxed));
         // Well below the limit again: the next time is said anew.
-        if files < self.most_files / 10 * 9 && !self.short_of_memory.load(Ordering::Relaxed) {
+        if files < self.most_files / 10 * 9 && self.most_open.load(Ordering::Relaxed) == usize::MAX {
             self.said.store(false, Ordering::Relaxed);
         }
     }
@@ -155,8 +161,10 @@ mod tests {
     #[test]
     fn who_is_short_of_memory_takes_nobody() {
         let headroom = Headroom::of(1_000_000, Some(1024));
-        assert!(headroom.has_room(1));
-        headroom.look(1);
-        assert!(!headroom.has_room(1));
+        assert!(headroom.has_room(11));
+        headroom.look(10);
+        assert!(!headroom.has_room(11), "no more than there are");
+        headroom.look(3);
+        assert!(headroom.has_room(10), "and not fewer, when some have gone");
     }
 }
