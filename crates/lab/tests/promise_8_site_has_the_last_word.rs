@@ -121,3 +121,35 @@ async fn no_byte_goes_to_a_host_that_is_not_named() {
     place.comes("report").await;
     place.scene.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_brings_the_newest_file_and_a_day_has_its_share() {
+    let scene = Scene::trial().start().await;
+    let root = scene.site.root().to_path_buf();
+    scene.site.random("day-1.csv", 10);
+    scene.site.random("day-2.csv", 20);
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    std::fs::File::open(scene.site.path("day-1.csv")).unwrap().set_modified(old).unwrap();
+    let policy = scene.folder().join("policy.toml");
+    let names = format!("[names]\nreport = \"{}/day-*.csv\"\n", root.display());
+    std::fs::write(&policy, format!("roots = [\"{}\"]\nmax_bytes_a_day = \"6MiB\"\n{names}", root.display()))
+        .unwrap();
+    let agent = scene.bare_agent(CLIENT).env("POLICY_FILE", &policy).start();
+    let operator = scene.operator();
+    operator.sees(CLIENT, true).await;
+    let done = operator.completes(operator.ask(CLIENT, "@report").await.id).await;
+    assert!(done.object_key.unwrap().ends_with("day-2.csv"));
+    let failed = operator.fails(operator.ask(CLIENT, "@reprot").await.id).await;
+    assert!(failed.1.contains("@report"), "{failed:?}");
+    // Two parts of 5 MiB are more than the day's: the second waits for tomorrow, with its reason.
+    scene.site.random("large", 10 << 20);
+    let asked = operator.ask(CLIENT, "large").await;
+    let waits = operator.until(asked.id, "to wait for tomorrow", |it| {
+        it.reason == Some(hoist_wire::ReasonCode::RefusedForNow)
+    });
+    let waits = waits.await;
+    assert!(waits.reason_message.unwrap().contains("max_bytes_a_day"));
+    assert_eq!(operator.delete(&format!("/downloads/{}", asked.id)).await.status, 200);
+    drop(agent);
+    scene.finish().await;
+}

@@ -38,6 +38,8 @@ pub enum ErrorCode {
     AgentBusy,
     /// The agent's policy allows other hours.
     OutsideHours,
+    /// The agent's policy has a limit for each day, and today's is used up.
+    DayUsedUp,
     /// The agent is stopping.
     ShuttingDown,
     /// The agent may not send to the host that the grant names.
@@ -167,6 +169,7 @@ impl ErrorCode {
             | Self::FileLocked
             | Self::AgentBusy
             | Self::OutsideHours
+            | Self::DayUsedUp
             | Self::ShuttingDown
             | Self::StorageNotAllowed
             | Self::StorageRefused
@@ -197,6 +200,7 @@ impl ErrorCode {
             Self::FileLocked
                 | Self::AgentBusy
                 | Self::OutsideHours
+                | Self::DayUsedUp
                 | Self::ShuttingDown
                 | Self::ReadFailed
                 | Self::NeedsNewUpload

@@ -20,6 +20,7 @@ pub(super) struct Written {
     pub(super) roots: Vec<PathBuf>,
     pub(super) deny: Deny,
     pub(super) max_file_bytes: Option<u64>,
+    pub(super) max_bytes_a_day: Option<u64>,
     pub(super) hours: Hours,
     /// An IANA name; none for the machine's own.
     pub(super) timezone: Option<String>,
@@ -44,6 +45,7 @@ struct Raw {
     #[serde(default)]
     deny: Vec<Spanned<String>>,
     max_file_size: Option<Spanned<String>>,
+    max_bytes_a_day: Option<Spanned<String>>,
     #[serde(default)]
     hours: Vec<Spanned<String>>,
     timezone: Option<String>,
@@ -79,11 +81,16 @@ impl Written {
         for span in &raw.hours {
             written.hours.add(span.get_ref()).map_err(|why| bad("hours", span, why))?;
         }
-        if let Some(size) = &raw.max_file_size {
-            let bytes = parse_size(size.get_ref()).ok().filter(|bytes| *bytes > 0);
-            let why = "is no size: write a number of at least 1 with its unit, such as 10GiB";
-            written.max_file_bytes = Some(bytes.ok_or_else(|| bad("max_file_size", size, why))?);
-        }
+        let size = |key: &str, size: &Option<Spanned<String>>| match size {
+            None => Ok(None),
+            Some(size) => {
+                let bytes = parse_size(size.get_ref()).ok().filter(|bytes| *bytes > 0);
+                let why = "is no size: write a number of at least 1 with its unit, such as 10GiB";
+                bytes.map(Some).ok_or_else(|| bad(key, size, why))
+            }
+        };
+        written.max_file_bytes = size("max_file_size", &raw.max_file_size)?;
+        written.max_bytes_a_day = size("max_bytes_a_day", &raw.max_bytes_a_day)?;
         if let Some(hosts) = &raw.storage_hosts {
             for host in hosts {
                 Hosts::of([host.get_ref().as_str()]).map_err(|(_, why)| bad("storage_hosts", host, why))?;

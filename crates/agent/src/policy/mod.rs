@@ -10,10 +10,11 @@ mod hosts;
 mod hours;
 mod names;
 mod roots;
+mod today;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use hoist_wire::ErrorCode;
 use jiff::Timestamp;
@@ -26,6 +27,7 @@ use hours::Hours;
 use names::Names;
 pub(crate) use roots::{NotGiven, OpenFile};
 pub use roots::{Roots, RootsError};
+use today::Today;
 
 /// Largest policy file, in bytes.
 const MAX_POLICY_BYTES: usize = 64 * 1024;
@@ -37,6 +39,7 @@ pub struct Policy {
     rules: Arc<RwLock<Arc<Rules>>>,
     /// The hosts that were named when the agent enrolled; they count where the file names none.
     enrolled: Arc<OnceLock<Vec<String>>>,
+    today: Arc<Mutex<Today>>,
 }
 
 /// What flags say, which stays as given, and where the file is.
@@ -84,6 +87,7 @@ struct Rules {
     zone: Option<TimeZone>,
     hosts: Hosts,
     names: Names,
+    max_bytes_a_day: Option<u64>,
 }
 
 impl Policy {
@@ -93,14 +97,14 @@ impl Policy {
     /// [`PolicyError`] naming what is wrong and where.
     pub fn read(source: Source) -> Result<Self, PolicyError> {
         let rules = Arc::new(RwLock::new(Arc::new(source.read()?)));
-        Ok(Self { source, rules, enrolled: Arc::default() })
+        Ok(Self { source, rules, enrolled: Arc::default(), today: Arc::default() })
     }
 
     /// Makes a policy of folders alone.
     pub fn of(roots: Roots) -> Self {
         let rules = Rules { roots, ..Rules::default() };
         let rules = Arc::new(RwLock::new(Arc::new(rules)));
-        Self { source: Source::default(), rules, enrolled: Arc::default() }
+        Self { source: Source::default(), rules, enrolled: Arc::default(), today: Arc::default() }
     }
 
     /// Reads the file again; a bad one changes nothing and is said once. Blocks on the disk.
@@ -150,6 +154,20 @@ impl Policy {
         rules.roots.still(Path::new(path), size_bytes)
     }
 
+    /// Takes so many bytes from what may be sent today; a part that is sent again counts again.
+    pub(crate) fn spend(&self, bytes: u64) -> Result<(), NotGiven> {
+        let Some(most) = self.rules().max_bytes_a_day else { return Ok(()) };
+        let mut today = self.today.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = today.spend(bytes, most, Timestamp::now().as_second());
+        wait.map_err(|wait_secs| NotGiven {
+            code: ErrorCode::DayUsedUp,
+            message: format!(
+                "this site sends at most {most} bytes a day (max_bytes_a_day), and today's are used up until midnight UTC"
+            ),
+            retry_after_ms: Some(wait_secs.saturating_mul(1000)),
+        })
+    }
+
     /// Tells whether bytes may be sent to this host, or which rule forbids it.
     pub(crate) fn sends_to(&self, host: &str, port: u16) -> Result<(), String> {
         let hosts = &self.rules().hosts;
@@ -188,7 +206,14 @@ impl Source {
         let all: Vec<PathBuf> = self.roots.iter().chain(&written.roots).cloned().collect();
         let roots = Roots::new(&all, self.default_file.clone(), limits.into_iter().flatten().min())?;
         let roots = roots.with(written.deny, written.allow_hard_links);
-        Ok(Rules { roots, hours: written.hours, zone, hosts: written.hosts, names: written.names })
+        Ok(Rules {
+            roots,
+            hours: written.hours,
+            zone,
+            hosts: written.hosts,
+            names: written.names,
+            max_bytes_a_day: written.max_bytes_a_day,
+        })
     }
 }
 

@@ -35,6 +35,11 @@ pub(crate) trait Ground: Send + Sync + Debug {
         Ok(())
     }
 
+    /// Takes a part's bytes from what the site lets go in a day.
+    fn spend(&self, _bytes: u64) -> Result<(), NotGiven> {
+        Ok(())
+    }
+
     /// Tells whether bytes may be sent to this host, or which rule of the site forbids it.
     fn sends_to(&self, _host: &str, _port: u16) -> Result<(), String> {
         Ok(())
@@ -114,6 +119,10 @@ impl Ground for Machine {
 
     fn still(&self, path: &str, size_bytes: u64) -> Result<(), NotGiven> {
         self.policy.still(path, size_bytes)
+    }
+
+    fn spend(&self, bytes: u64) -> Result<(), NotGiven> {
+        self.policy.spend(bytes)
     }
 
     fn sends_to(&self, host: &str, port: u16) -> Result<(), String> {

@@ -387,6 +387,10 @@ impl Upload {
             }
         };
         if is_taken {
+            if let Err(not_given) = self.task.site.ground.spend(len) {
+                let NotGiven { code, message, retry_after_ms } = not_given;
+                return Err(self.refuse(code, &message, retry_after_ms));
+            }
             accepted.finished = None;
             self.meter.granted();
         }

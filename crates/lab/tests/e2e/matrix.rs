@@ -153,6 +153,35 @@ async fn cancel(scene: &Scene) {
 }
 
 #[tokio::test]
+async fn an_operators_tokens_are_taken_by_name_and_new_ones_are_good_at_once() {
+    let scene = Scene::earnest().start().await;
+    let admin = scene.operator();
+    let token = |name: &str, iat: u64| {
+        let mut claims = jwt::operator_claims(name, &[Scope::Read]);
+        claims["iat"] = json!(iat);
+        scene.sign(&claims)
+    };
+    let (old, other) = (token("nina", jwt::now() - 10), token("omar", jwt::now() - 10));
+    let open = admin.with_token(Some(&old)).request(Method::POST, "/session").send().await.unwrap();
+    let cookie = open.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let by_cookie = async || {
+        let request = admin.with_token(None).request(Method::GET, "/clients").header("cookie", &cookie);
+        request.header("sec-fetch-site", "same-origin").send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((admin.with_token(Some(&old)).get("/clients").await.status, by_cookie().await), (200, 200));
+    let revoke = admin.request(Method::POST, "/operators/nina/revoke");
+    assert_eq!(Operator::try_send(revoke).await.unwrap().status, 200);
+    assert_eq!((admin.with_token(Some(&old)).get("/clients").await.status, by_cookie().await), (401, 401));
+    assert_eq!(admin.with_token(Some(&other)).get("/clients").await.status, 200, "others do not notice");
+    let body = json!({"kind": "operator", "subject": "nina", "scopes": ["read"]}).to_string();
+    let made = admin.request(Method::POST, "/tokens").header("content-type", "application/json").body(body);
+    let made: hoist_wire::rest::TokenReply = Operator::try_send(made).await.unwrap().parse();
+    scene.book.secret(made.token.open());
+    assert_eq!(admin.with_token(Some(made.token.open())).get("/clients").await.status, 200);
+    scene.finish().await;
+}
+
+#[tokio::test]
 async fn another_ones_download_is_as_unknown_as_one_that_never_was() {
     let scene = Scene::earnest().start().await;
     let admin = scene.operator();

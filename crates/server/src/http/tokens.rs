@@ -137,7 +137,7 @@ async fn not_revoked(pages: &Pages, client_id: &ClientId) -> Result<Timestamp, P
     let standing = pages.store.standing(client_id).await?;
     if standing.public_key.is_some() {
         let detail = format!(
-            "client {client_id} has a key of its own and no tokens: `hoist token enroll {client_id}` gives it a new key,              and `hoist clients revoke {client_id}` takes the key, so that it can have tokens again"
+            "client {client_id} has a key of its own and no tokens: `hoist token enroll {client_id}` gives it a new key, and `hoist clients revoke {client_id}` takes the key, so that it can have tokens again"
         );
         return Err(Problem::new(ErrorCode::InvalidRequest, detail));
     }
