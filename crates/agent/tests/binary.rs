@@ -88,7 +88,7 @@ fn an_env_file_is_that_of_this_folder_and_its_words_stay_in_it() {
     };
     let said = run(folder.path());
     assert!(said.contains(".env, line 3") && !said.contains("secret words"), "{said}");
-    assert!(run(&inner).contains("no token"), "the folders above have no say");
+    assert!(run(&inner).contains("no way in"), "the folders above have no say");
     std::fs::create_dir(inner.join(".env")).unwrap();
     let said = run(&inner);
     assert!(said.contains(".env cannot be read") && said.contains("directory"), "{said}");
