@@ -189,7 +189,7 @@ impl App {
             proofs: Proofs::new(server_id, nonces, Arc::clone(&world)),
             strangers: Strangers::default(),
             agents_are_certified: config.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some()),
-            audit,
+            audit: Arc::new(audit),
             world: Arc::clone(&world),
             readiness: readiness.clone(),
             trial_port: config.trial.then_some(address.port()),

@@ -20,8 +20,14 @@ use tempfile::TempDir;
 
 #[path = "store_conformance/identities.rs"]
 mod identities;
+#[path = "store_conformance/operators.rs"]
+mod operators;
+#[path = "store_conformance/trail.rs"]
+mod trail;
 
 use identities::*;
+use operators::*;
+use trail::*;
 
 const NOW: Timestamp = Timestamp(1_000_000);
 const MANY: u32 = 100;
@@ -76,6 +82,19 @@ cases! {
     changed_identities_are_found_by_every_node_page_by_page,
     a_server_keeps_its_id,
     a_link_tells_the_secret_of_its_token_and_clears_no_key,
+    each_node_has_its_own_chain,
+    an_intent_waits_for_its_line_and_only_for_its_own,
+    lines_are_found_by_every_filter_and_page,
+    what_is_old_is_cut_and_the_chain_goes_on,
+    a_download_and_its_line_stand_together,
+    a_key_and_its_line_stand_together,
+    downloads_that_ended_long_ago_are_forgotten,
+    labels_replace_those_before_and_need_no_client,
+    a_reach_by_labels_needs_all_of_them,
+    a_session_reads_back_until_it_is_ended,
+    of_too_many_sessions_the_oldest_end,
+    sessions_that_are_over_are_forgotten,
+    a_revoked_operator_has_no_session_and_no_older_token,
 }
 
 fn client(name: &str) -> ClientId {

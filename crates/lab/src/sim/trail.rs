@@ -13,8 +13,8 @@ impl Trail for SimStore {
         self.call("write the trail", self.store.trail_write(intents, done)).await
     }
 
-    async fn trail_unsettled(&self, limit: u32) -> Result<Vec<Intent>, StoreError> {
-        self.call("read what was not settled", self.store.trail_unsettled(limit)).await
+    async fn trail_unsettled(&self, node: &str, limit: u32) -> Result<Vec<Intent>, StoreError> {
+        self.call("read what was not settled", self.store.trail_unsettled(node, limit)).await
     }
 
     async fn trail(&self, node: &str, filter: &TrailFilter, limit: u32) -> Result<Vec<Line>, StoreError> {

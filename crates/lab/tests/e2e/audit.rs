@@ -1,11 +1,12 @@
 //! The audit trail from outside: one line for each deed, a chain that the command line checks, floods that are counted, and
 //! tampering that shows.
 
-use hoist_lab::{Operator, Scene};
+use hoist_lab::{Operator, Scene, WITHIN, eventually};
 use hoist_wire::audit::{AuditPage, Line};
 use hoist_wire::rest::Scope;
 use reqwest::Method;
 use serde_json::json;
+use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 async fn lines(scene: &Scene) -> Vec<Line> {
@@ -148,5 +149,104 @@ async fn whatever_is_done_to_the_database_shows() {
     scene.server.restart().await;
     let (code, _, told) = verify(&scene, &[head]).await;
     assert_eq!(code, 1, "{told}");
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn whoever_hangs_up_in_the_middle_has_a_line_all_the_same() {
+    use tokio::io::AsyncWriteExt as _;
+    let scene = Scene::earnest().start().await;
+    let token = scene.operator_token(&[Scope::Admin]);
+    let address = ("127.0.0.1", scene.server.port());
+    let mut caller = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "PUT /clients/nobody/labels HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
+    );
+    caller.write_all(head.as_bytes()).await.unwrap();
+    // Half of the body is all that ever comes. The deed was begun by then: its intent stands in the record.
+    let options = SqliteConnectOptions::new().filename(scene.server.data_dir().join("hoist.sqlite"));
+    let pool = SqlitePoolOptions::new().connect_with(options).await.unwrap();
+    eventually("the intent", WITHIN, || async {
+        let row = sqlx::query("select intent from audit_intents").fetch_optional(&pool).await.unwrap();
+        row.map(drop).ok_or_else(|| "none".to_owned())
+    })
+    .await;
+    drop(caller);
+    eventually("the line", WITHIN, || async {
+        let lines = lines(&scene).await;
+        let line = lines.iter().find(|line| line.action == "labels.set").cloned();
+        line.ok_or_else(|| format!("{lines:?}"))
+    })
+    .await;
+    let left = sqlx::query("select intent from audit_intents where action = 'labels.set'");
+    assert!(left.fetch_optional(&pool).await.unwrap().is_none(), "and is settled");
+    pool.close().await;
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn who_fails_too_often_is_answered_429_and_each_failure_is_counted() {
+    let mut scene = Scene::earnest().env("TRUSTED_PROXIES", "127.0.0.1").start().await;
+    let stranger = scene.operator().with_token(Some("garbage"));
+    let mut answers = std::collections::BTreeMap::new();
+    for _ in 0..150 {
+        let request = stranger.request(Method::GET, "/clients").header("x-forwarded-for", "203.0.113.7");
+        *answers.entry(Operator::try_send(request).await.unwrap().status).or_insert(0_u64) += 1;
+    }
+    assert_eq!(answers.values().sum::<u64>(), 150);
+    assert!(answers[&401] >= 100 && answers[&429] >= 1, "{answers:?}");
+    // Who has a token gets in from there all the same.
+    let good = scene.operator().request(Method::GET, "/clients").header("x-forwarded-for", "203.0.113.7");
+    assert_eq!(Operator::try_send(good).await.unwrap().status, 200);
+    scene.server.terminate().await;
+    scene.server.restart().await;
+    let counted = lines(&scene).await.into_iter().filter(|line| line.from.as_deref() == Some("203.0.113.7"));
+    let counted: u64 = counted.filter(|line| line.status != 200).map(|line| line.count).sum();
+    assert_eq!(counted, 150);
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn a_stranger_that_says_it_comes_from_elsewhere_is_noted_where_it_is() {
+    let scene = Scene::earnest().start().await;
+    let stranger = scene.operator().with_token(Some("garbage"));
+    for _ in 0..3 {
+        let request = stranger.request(Method::GET, "/clients").header("x-forwarded-for", "203.0.113.7");
+        assert_eq!(Operator::try_send(request).await.unwrap().status, 401);
+    }
+    let refused: Vec<_> = lines(&scene).await.into_iter().filter(|line| line.status == 401).collect();
+    assert!(!refused.is_empty());
+    assert!(refused.iter().all(|line| line.from.as_deref() == Some("127.0.0.1")), "{refused:?}");
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn whoever_does_not_wait_for_the_answer_leaves_no_deed_unsettled() {
+    use tokio::io::AsyncWriteExt as _;
+    let scene = Scene::earnest().start().await;
+    let token = scene.operator_token(&[Scope::Admin]);
+    for nth in 0..60 {
+        let address = ("127.0.0.1", scene.server.port());
+        let mut caller = tokio::net::TcpStream::connect(address).await.unwrap();
+        let text = format!(
+            "POST /clients/nobody-{nth}/revoke HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        caller.write_all(text.as_bytes()).await.unwrap();
+        drop(caller);
+    }
+    let options = SqliteConnectOptions::new().filename(scene.server.data_dir().join("hoist.sqlite"));
+    let pool = SqlitePoolOptions::new().connect_with(options).await.unwrap();
+    eventually("each deed to have its line", WITHIN, || async {
+        let all = "select (select count(*) from audit_intents) as open, \
+             (select count(*) from clients where tokens_not_before > 0) as done, \
+             (select count(*) from audit where action = 'client.revoke') as told";
+        let row = sqlx::query(all).fetch_one(&pool).await.unwrap();
+        let (open, done, told): (i64, i64, i64) = (row.get("open"), row.get("done"), row.get("told"));
+        if open == 0 && done == told && done > 0 { Ok(()) } else { Err(format!("{open} {done} {told}")) }
+    })
+    .await;
+    pool.close().await;
     scene.finish().await;
 }

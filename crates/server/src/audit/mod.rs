@@ -14,6 +14,7 @@ use std::sync::Arc;
 use hoist_wire::ErrorCode;
 use hoist_wire::audit::Entry;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
 
 use crate::clock::{World, random_id};
 use crate::store::{Done, Intent, Store, StoreError};
@@ -130,6 +131,8 @@ pub struct Audit {
     jobs: mpsc::Sender<Job>,
     refusals: Arc<Refusals>,
     world: Arc<dyn World>,
+    /// Deeds in hand, which go on when nobody waits for them any more.
+    deeds: TaskTracker,
 }
 
 impl Audit {
@@ -146,13 +149,19 @@ impl Audit {
         let (jobs, waiting) = mpsc::channel(QUEUE);
         let refusals = Arc::<Refusals>::default();
         let writer = Writer::open(node.clone(), store, waiting, Arc::clone(&refusals), to_stdout).await?;
-        let audit = Self { node, jobs, refusals, world };
+        let audit = Self { node, jobs, refusals, world, deeds: TaskTracker::new() };
         Ok((audit, writer))
     }
 
     /// The node whose chain this is.
     pub fn node(&self) -> &str {
         &self.node
+    }
+
+    /// Carries a deed through to its end, whether anybody waits for it or not.
+    pub(crate) async fn carry<T: Send + 'static>(&self, deed: impl Future<Output = T> + Send + 'static) -> T {
+        let task = self.deeds.spawn(deed);
+        task.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
     }
 
     /// Notes that something is about to be done.

@@ -89,7 +89,7 @@ impl Writer {
     /// Says of what was begun and never seen to end that nobody knows how it ended.
     async fn settle(&self, now: Timestamp) {
         loop {
-            let unsettled = match self.store.trail_unsettled(500).await {
+            let unsettled = match self.store.trail_unsettled(&self.node, 500).await {
                 Ok(unsettled) if unsettled.is_empty() => return,
                 Ok(unsettled) => unsettled,
                 Err(error) => return complain(&error),
@@ -99,7 +99,7 @@ impl Writer {
                 .map(|Intent { id, entry }| {
                     let detail =
                         format!("begun at {}: the server ended before it was known how it ended", entry.at);
-                    let entry = Entry { node: self.node.clone(), at: now, detail: Some(detail), ..entry };
+                    let entry = Entry { at: now, detail: Some(detail), ..entry };
                     Done { entry, intent: Some(id) }
                 })
                 .collect();

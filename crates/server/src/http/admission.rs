@@ -55,45 +55,49 @@ pub(super) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next:
     let from = parts.extensions.get::<Peer>().map(|peer| peer.0);
     let place = parts.extensions.get::<Arc<Place>>().cloned();
     let wait = from.map_or(Duration::ZERO, |from| gate.pages.strangers.attempts().wait(from, Instant::now()));
+    let mut deed = gate.deed(from, parts.uri.path());
     // A one-time token costs the store a look; what else can be shown is checked at once, for who can show it.
     if gate.route.needs == Needs::OneTimeToken && !wait.is_zero() {
-        return too_many(wait);
+        return gate.note(None, deed, too_many(wait)).await;
     }
     if shown::in_url(&parts.uri) {
-        let response = token_in_url().into_response();
         // The path may be what holds it.
-        let deed = gate.deed(from, gate.route.path);
-        return gate.note(None, deed, response).await;
+        deed.subject = gate.route.path.to_owned();
+        return gate.end(None, deed, wait, token_in_url().into_response()).await;
     }
-    let mut deed = gate.deed(from, parts.uri.path());
-    let (begun, response) = match gate.operator(&parts).await {
+    match gate.operator(&parts).await {
         Err(refusal) => {
             let Refusal { who, problem } = *refusal;
             deed.who = who;
-            (None, problem.into_response())
+            return gate.end(None, deed, wait, problem.into_response()).await;
         }
-        Ok(None) => (None, next.run(Request::from_parts(parts, body)).await),
+        Ok(None) => {}
         Ok(Some(operator)) => {
             if let Some(place) = place {
                 place.recognised();
             }
             (deed.who, deed.token) = (Some(operator.name.clone()), operator.token_id());
+            parts.extensions.insert(operator);
+        }
+    }
+    parts.extensions.insert(deed.clone());
+    let request = Request::from_parts(parts, body);
+    if !gate.changes() {
+        let response = next.run(request).await;
+        return gate.end(None, deed, wait, response).await;
+    }
+    // In a task of its own: whoever hangs up in the middle must not take the line of what was done along.
+    let audit = Arc::clone(&gate.pages.audit);
+    audit
+        .carry(async move {
             let begun = match gate.begin(&deed).await {
                 Ok(begun) => begun,
                 Err(error) => return Problem::from(error).into_response(),
             };
-            parts.extensions.insert(operator);
-            parts.extensions.insert(deed.clone());
-            (begun, next.run(Request::from_parts(parts, body)).await)
-        }
-    };
-    if let Some(from) = from.filter(|_| response.status() == StatusCode::UNAUTHORIZED) {
-        gate.pages.strangers.attempts().count(from, Instant::now());
-        if !wait.is_zero() {
-            return too_many(wait);
-        }
-    }
-    gate.note(begun, deed, response).await
+            let response = next.run(request).await;
+            gate.end(begun, deed, wait, response).await
+        })
+        .await
 }
 
 fn token_in_url() -> Problem {
@@ -102,7 +106,7 @@ fn token_in_url() -> Problem {
     Problem::new(ErrorCode::Unauthorized, detail)
 }
 
-/// Answers an address that has failed too often. The trail has its failures until then.
+/// Answers an address that has failed too often. The trail counts these too.
 fn too_many(wait: Duration) -> Response {
     let detail =
         "too many requests of this address did not show who they are: try again later, with a valid token";
@@ -203,21 +207,49 @@ impl Gate {
         Deed { who: None, token: None, from, action: self.route.action, subject: subject.to_owned() }
     }
 
-    /// Notes that something is about to be done; nothing where nothing is, or where its page writes the line together with
-    /// what it does.
+    /// Tells whether the page changes something.
+    fn changes(&self) -> bool {
+        !matches!(self.route.action, Action::Look | Action::LinkOpen)
+    }
+
+    /// Notes that an operator is about to do something; nothing where the page writes the line together with what it does.
     async fn begin(&self, deed: &Deed) -> Result<Option<Begun>, StoreError> {
-        if matches!(self.route.action, Action::Look | Action::LinkOpen | Action::DownloadRequest) {
-            return Ok(None);
+        match self.route.action {
+            Action::DownloadRequest | Action::ClientEnroll => Ok(None),
+            Action::Look
+            | Action::LinkOpen
+            | Action::DownloadChange
+            | Action::DownloadCancel
+            | Action::DownloadFetch
+            | Action::TokenMake
+            | Action::LabelsSet
+            | Action::SessionOpen
+            | Action::SessionEnd
+            | Action::OperatorRevoke
+            | Action::ClientRevoke
+            | Action::AuditRead => self.pages.audit.begin(deed).await.map(Some),
         }
-        self.pages.audit.begin(deed).await.map(Some)
+    }
+
+    /// Ends a request: who failed once too often is told so, and everything is noted.
+    async fn end(&self, begun: Option<Begun>, deed: Deed, wait: Duration, response: Response) -> Response {
+        let mut response = response;
+        if let Some(from) = deed.from.filter(|_| response.status() == StatusCode::UNAUTHORIZED) {
+            self.pages.strangers.attempts().count(from, Instant::now());
+            if !wait.is_zero() {
+                response = too_many(wait);
+            }
+        }
+        self.note(begun, deed, response).await
     }
 
     /// Notes what came of it, before anybody hears of it. Where that cannot be, nobody hears that it was done.
     async fn note(&self, begun: Option<Begun>, mut deed: Deed, response: Response) -> Response {
         let (status, told) = (response.status(), response.extensions());
-        let refused =
-            matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::CONFLICT);
-        let changes = !matches!(self.route.action, Action::Look | Action::LinkOpen);
+        let too_many = told.get::<Refused>().is_some_and(|refused| refused.0 == ErrorCode::TooManyAttempts);
+        let refused = too_many
+            || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::CONFLICT);
+        let changes = self.changes();
         deed.who = deed.who.or_else(|| told.get::<Recognised>().map(|it| it.0.clone()));
         let outcome = Outcome {
             status: status.as_u16(),

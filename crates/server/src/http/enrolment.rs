@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use axum::Json;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use hoist_wire::identity::{EnrollReply, EnrollRequest, NONCE_LIFE_SECS, NonceReply};
 use hoist_wire::{ClientId, ErrorCode, Sealed, Timestamp};
 use sha2::{Digest, Sha256};
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::admission::Recognised;
 use super::doors::{self, Body};
 use super::{Pages, Problem, State};
-use crate::audit::Detail;
+use crate::audit::{Deed, Detail, Noted, Outcome};
 use crate::bucket::BucketError;
 use crate::clock::{World, random_id};
 use crate::links::chain;
@@ -36,7 +36,12 @@ pub(super) async fn nonce(pages: State) -> Result<Response, Problem> {
 }
 
 /// Enrols a key.
-pub(super) async fn enroll(pages: State, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+pub(super) async fn enroll(
+    pages: State,
+    Extension(deed): Extension<Deed>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     let asked: EnrollRequest = doors::json(&headers, &doors::whole(body)?)?;
     let token_hash = hash(asked.token.open());
     if !proves_possession(&token_hash, &asked.public_key, &asked.proof) {
@@ -47,7 +52,9 @@ pub(super) async fn enroll(pages: State, headers: HeaderMap, body: Body) -> Resu
     // Asked first: an answer that cannot be given in full must not use up the token.
     let storage_hosts = pages.bucket.storage_hosts().await.map_err(|error| no_bucket(&error))?;
     let now = pages.world.now();
-    let enrolled = pages.store.enrol(&token_hash, &asked.public_key, now).await?;
+    let line = pages.audit.entry(&deed, Outcome { status: StatusCode::OK.as_u16(), ..Default::default() });
+    let enrolled = pages.store.enrol(&token_hash, &asked.public_key, now, &line).await?;
+    let is_noted = matches!(enrolled, Enrolled::Now { .. });
     let (client_id, detail) = match enrolled {
         Enrolled::Now { client_id, replaced: false } => (client_id, "a first key"),
         Enrolled::Now { client_id, replaced: true } => (client_id, "a key in the place of another one"),
@@ -64,6 +71,9 @@ pub(super) async fn enroll(pages: State, headers: HeaderMap, body: Body) -> Resu
         Json(EnrollReply { client_id, server_id, storage_hosts, server_time: now }).into_response();
     response.extensions_mut().insert(who);
     response.extensions_mut().insert(Detail(detail.to_owned()));
+    if is_noted {
+        response.extensions_mut().insert(Noted);
+    }
     Ok(response)
 }
 

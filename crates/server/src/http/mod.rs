@@ -72,7 +72,7 @@ pub struct Pages {
     /// Whether an agent must show a certificate.
     pub agents_are_certified: bool,
     /// What was done, and by whom.
-    pub audit: Audit,
+    pub audit: Arc<Audit>,
     /// Time and chance.
     pub world: Arc<dyn World>,
     /// Whether the server can do its work.

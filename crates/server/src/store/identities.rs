@@ -3,6 +3,7 @@
 //! Deliberately absent: secrets. A key's public half and a token's SHA-256 are all that is here.
 
 use async_trait::async_trait;
+use hoist_wire::audit::Entry;
 use hoist_wire::{ClientId, Timestamp};
 
 use super::StoreError;
@@ -58,6 +59,12 @@ pub enum Enrolled {
     },
 }
 
+/// Completes the line of a key that was enrolled just now.
+pub(super) fn enrolled_line(line: &Entry, client: &ClientId, replaced: bool) -> Entry {
+    let detail = if replaced { "a key in the place of another one" } else { "a first key" };
+    Entry { who: Some(client.to_string()), detail: Some(detail.to_owned()), ..line.clone() }
+}
+
 /// A client whose key or revocation changed, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
@@ -81,9 +88,15 @@ pub trait Identities: Send + Sync {
     /// Notes a one-time token, and forgets those that ended long ago.
     async fn note_enrolment(&self, enrolment: &Enrolment) -> Result<(), StoreError>;
 
-    /// Uses a one-time token for a key. Of two that come at once, one wins.
-    async fn enrol(&self, token_hash: &str, public_key: &str, now: Timestamp)
-    -> Result<Enrolled, StoreError>;
+    /// Uses a one-time token for a key. Of two that come at once, one wins. Where the key is the client's now, the line of
+    /// the audit trail stands in the same write; whose it is, and what became of it, is added to the line.
+    async fn enrol(
+        &self,
+        token_hash: &str,
+        public_key: &str,
+        now: Timestamp,
+        line: &Entry,
+    ) -> Result<Enrolled, StoreError>;
 
     /// Uses a nonce that was made at `made`. Gives false, and notes nothing, when this one or a newer one was used.
     async fn use_nonce(&self, client: &ClientId, made: Timestamp, now: Timestamp)

@@ -54,8 +54,8 @@ pub trait Trail {
     /// Writes intents and lines in this order, all of them or none. A line settles its intent.
     async fn trail_write(&self, intents: &[Intent], done: &[Done]) -> Result<(), StoreError>;
 
-    /// Gives the intents that nothing has settled, oldest first.
-    async fn trail_unsettled(&self, limit: u32) -> Result<Vec<Intent>, StoreError>;
+    /// Gives the intents of a node that nothing has settled, oldest first.
+    async fn trail_unsettled(&self, node: &str, limit: u32) -> Result<Vec<Intent>, StoreError>;
 
     /// Lists lines of a node.
     async fn trail(&self, node: &str, filter: &TrailFilter, limit: u32) -> Result<Vec<Line>, StoreError>;

@@ -1,13 +1,15 @@
 //! Who is who, as every store must keep it.
 
 use hoist_server::store::{Changed, Enrolled, Enrolment, Introduction, Standing, Store};
+use hoist_wire::audit::Entry;
 use hoist_wire::{ClientId, LinkSeq, Timestamp};
 
+use super::trail::entry;
 use super::{NOW, client, who};
 
 const HOUR: u64 = 3600;
 
-async fn issue(store: &dyn Store, hash: &str, name: &str) {
+pub(crate) async fn issue(store: &dyn Store, hash: &str, name: &str) {
     let enrolment = Enrolment {
         token_hash: hash.to_owned(),
         client_id: client(name),
@@ -17,8 +19,12 @@ async fn issue(store: &dyn Store, hash: &str, name: &str) {
     store.note_enrolment(&enrolment).await.unwrap();
 }
 
+fn line() -> Entry {
+    entry("a", "client.enroll", NOW)
+}
+
 async fn enrol(store: &dyn Store, hash: &str, key: &str, now: Timestamp) -> Enrolled {
-    store.enrol(hash, key, now).await.unwrap()
+    store.enrol(hash, key, now, &line()).await.unwrap()
 }
 
 async fn key_of(store: &dyn Store, name: &str) -> Option<String> {
@@ -46,7 +52,8 @@ pub(crate) async fn a_one_time_token_enrols_one_key_and_answers_it_again(store: 
 pub(crate) async fn of_keys_that_come_at_once_one_wins(store: &dyn Store) {
     issue(store, "hash", "till-1").await;
     let keys = ["a", "b", "c", "d", "e", "f", "g", "h"];
-    let tries = keys.map(|key| store.enrol("hash", key, NOW));
+    let line = line();
+    let tries = keys.map(|key| store.enrol("hash", key, NOW, &line));
     let mut winners = Vec::new();
     for (key, answer) in keys.iter().zip(futures_util::future::join_all(tries).await) {
         match answer.unwrap() {

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use hoist_server::store::{Changed, Enrolled, Enrolment, Identities, Standing, StoreError};
+use hoist_wire::audit::Entry;
 use hoist_wire::{ClientId, Timestamp};
 
 use super::SimStore;
@@ -25,8 +26,9 @@ impl Identities for SimStore {
         token_hash: &str,
         public_key: &str,
         now: Timestamp,
+        line: &Entry,
     ) -> Result<Enrolled, StoreError> {
-        self.call("enrol a key", self.store.enrol(token_hash, public_key, now)).await
+        self.call("enrol a key", self.store.enrol(token_hash, public_key, now, line)).await
     }
 
     async fn use_nonce(

@@ -1,11 +1,12 @@
 //! Who is who, in memory.
 
 use async_trait::async_trait;
+use hoist_wire::audit::Entry;
 use hoist_wire::{ClientId, LinkSeq, Timestamp};
 
 use super::{Client, MemoryStore, Tables};
 use crate::store::identities::{
-    Changed, Enrolled, Enrolment, Identities, KEPT_MS, MAX_NODE_SKEW_MS, Standing,
+    Changed, Enrolled, Enrolment, Identities, KEPT_MS, MAX_NODE_SKEW_MS, Standing, enrolled_line,
 };
 use crate::store::{ClientRow, StoreError};
 
@@ -62,6 +63,7 @@ impl Identities for MemoryStore {
         token_hash: &str,
         public_key: &str,
         now: Timestamp,
+        line: &Entry,
     ) -> Result<Enrolled, StoreError> {
         let mut tables = self.tables();
         let Some(token) = tables.enrolments.get_mut(token_hash) else {
@@ -77,6 +79,7 @@ impl Identities for MemoryStore {
             (client.identity.nonce_at, client.identity.changed_at) = (None, Some(now));
             client.row.enrolled_at = Some(now);
             (client.row.token_expires_at, client.row.token_kid) = (None, None);
+            tables.trail.append(&enrolled_line(line, &client_id, replaced));
             return Ok(Enrolled::Now { client_id, replaced });
         }
         let same_token = token.used_by.as_deref() == Some(public_key);

@@ -28,7 +28,8 @@ impl Kept {
         self.of(node).next_back().map(|line| Head { seq: line.seq, hash: line.hash.clone() })
     }
 
-    fn append(&mut self, entry: &Entry) {
+    /// Adds a line to the chain of its node.
+    pub(super) fn append(&mut self, entry: &Entry) {
         let genesis = || Head { seq: 0, hash: GENESIS.to_owned() };
         let last = self.head(&entry.node).or_else(|| self.cuts.get(&entry.node).cloned());
         let last = last.unwrap_or_else(genesis);
@@ -68,8 +69,9 @@ impl Trail for MemoryStore {
         Ok(())
     }
 
-    async fn trail_unsettled(&self, limit: u32) -> Result<Vec<Intent>, StoreError> {
+    async fn trail_unsettled(&self, node: &str, limit: u32) -> Result<Vec<Intent>, StoreError> {
         let mut intents = self.tables().trail.intents.clone();
+        intents.retain(|intent| intent.entry.node == node);
         intents.sort_by(|a, b| (a.entry.at, &a.id).cmp(&(b.entry.at, &b.id)));
         intents.truncate(size(limit));
         Ok(intents)

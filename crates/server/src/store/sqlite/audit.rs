@@ -122,8 +122,9 @@ impl Trail for SqliteStore {
         self.commit("commit a piece of the audit trail", tx).await
     }
 
-    async fn trail_unsettled(&self, limit: u32) -> Result<Vec<Intent>, StoreError> {
-        let select = query("select * from audit_intents order by at, intent limit $1").bind(i64::from(limit));
+    async fn trail_unsettled(&self, node: &str, limit: u32) -> Result<Vec<Intent>, StoreError> {
+        let select = "select * from audit_intents where node = $1 order by at, intent limit $2";
+        let select = query(select).bind(node).bind(i64::from(limit));
         self.read_all("read what was not settled", select).await?.iter().map(rows::intent).collect()
     }
 

@@ -1,6 +1,7 @@
 //! The statements about who is who.
 
 use async_trait::async_trait;
+use hoist_wire::audit::Entry;
 use hoist_wire::{ClientId, Timestamp};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, query};
@@ -8,7 +9,7 @@ use sqlx::{Row, query};
 use super::{SqliteStore, at};
 use crate::store::StoreError;
 use crate::store::identities::{
-    Changed, Enrolled, Enrolment, Identities, KEPT_MS, MAX_NODE_SKEW_MS, Standing,
+    Changed, Enrolled, Enrolment, Identities, KEPT_MS, MAX_NODE_SKEW_MS, Standing, enrolled_line,
 };
 
 const USE_TOKEN: &str = "update enrolments set used_at = $2, public_key = $3 \
@@ -67,6 +68,7 @@ impl Identities for SqliteStore {
         token_hash: &str,
         public_key: &str,
         now: Timestamp,
+        line: &Entry,
     ) -> Result<Enrolled, StoreError> {
         const DOING: &str = "enrol a key";
         let mut tx = self.begin(DOING).await?;
@@ -82,6 +84,7 @@ impl Identities for SqliteStore {
         let replaced = before.map_err(self.failed(DOING))?.is_some();
         let set = query(SET_KEY).bind(client_id.as_str()).bind(public_key).bind(now.0);
         set.execute(&mut *tx).await.map_err(self.failed(DOING))?;
+        self.append(&mut tx, &enrolled_line(line, &client_id, replaced)).await?;
         self.commit(DOING, tx).await?;
         Ok(Enrolled::Now { client_id, replaced })
     }
