@@ -74,7 +74,7 @@ pub(super) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next:
         Ok(None) => {}
         Ok(Some(operator)) => {
             if let Some(place) = place {
-                place.recognised();
+                place.recognised(("operator", operator.name.as_str()));
             }
             (deed.who, deed.token) = (Some(operator.name.clone()), operator.token_id());
             parts.extensions.insert(operator);

@@ -43,7 +43,7 @@ pub(super) async fn connect(
     let token = bearer(&headers).ok_or_else(|| Problem::new(ErrorCode::Unauthorized, none))?;
     let (client_id, pass) = recognise(&pages, token).await?;
     if let Some(Extension(place)) = &place {
-        place.recognised();
+        place.recognised(("agent", client_id.as_str()));
     }
     let answer = open(&pages, &client_id, pass, &headers, upgrade, place.zip(peer)).await;
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);

@@ -1,11 +1,13 @@
-//! How many connections there are: of all together, of strangers at one address, and links of one address.
+//! How many connections there are: of all together, of strangers at one address, of one caller, and links of one address.
 //!
 //! A stranger is a connection on which nobody was recognised yet. Many honest sites may share one address, behind a NAT or a
-//! proxy; so who is recognised is no longer counted among its strangers.
+//! proxy; so who is recognised is no longer counted among its strangers, but by who it is. Whoever has more connections
+//! than one caller needs stays among the strangers with the rest: one stolen token opens no more doors than that.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -16,6 +18,9 @@ use crate::http::network;
 
 /// Most connections that are turned away with an answer at once; the others are closed without one.
 const MAX_REFUSING: usize = 64;
+
+/// Most connections that count for the one caller who was recognised on them. A browser opens six, an agent two.
+const MOST_OF_ONE: usize = 256;
 
 /// Why a connection is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +39,9 @@ pub struct Crowd {
     headroom: Arc<Headroom>,
     strangers: Mutex<HashMap<IpAddr, usize>>,
     most_strangers: usize,
+    /// Connections by who was recognised on them, as [`Crowd::names`] hashes it: of 100,000 agents no name is kept twice.
+    callers: Mutex<HashMap<u64, usize>>,
+    names: RandomState,
     links: Mutex<HashMap<IpAddr, usize>>,
     /// Most links of one address; none for no limit.
     most_links: Option<usize>,
@@ -48,6 +56,8 @@ impl Crowd {
             headroom,
             strangers: Mutex::default(),
             most_strangers,
+            callers: Mutex::default(),
+            names: RandomState::new(),
             links: Mutex::default(),
             most_links,
             refusing: Arc::new(Semaphore::new(MAX_REFUSING)),
@@ -57,7 +67,8 @@ impl Crowd {
     /// Gives a connection its place; `address` is none for a proxy of ours, whose strangers are others.
     pub(super) fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Place, Full> {
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut place = Place { crowd: Arc::clone(self), address: None, stranger: AtomicBool::new(false) };
+        let mut place =
+            Place { crowd: Arc::clone(self), address: None, counted: Mutex::new(Counted::Nowhere) };
         if !self.headroom.has_room(open) {
             return Err(Full::Server);
         }
@@ -66,7 +77,7 @@ impl Crowd {
                 return Err(Full::Address);
             }
             place.address = Some(address);
-            place.stranger = AtomicBool::new(true);
+            place.counted = Mutex::new(Counted::Stranger);
         }
         Ok(place)
     }
@@ -90,9 +101,9 @@ impl Crowd {
 }
 
 /// Counts one more, unless there are `most` already.
-fn count(map: &Mutex<HashMap<IpAddr, usize>>, address: IpAddr, most: usize) -> bool {
+fn count<K: Hash + Eq>(map: &Mutex<HashMap<K, usize>>, key: K, most: usize) -> bool {
     let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
-    let there = map.entry(address).or_insert(0);
+    let there = map.entry(key).or_insert(0);
     if *there >= most {
         return false;
     }
@@ -100,12 +111,12 @@ fn count(map: &Mutex<HashMap<IpAddr, usize>>, address: IpAddr, most: usize) -> b
     true
 }
 
-fn discount(map: &Mutex<HashMap<IpAddr, usize>>, address: IpAddr) {
+fn discount<K: Hash + Eq>(map: &Mutex<HashMap<K, usize>>, key: &K) {
     let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(there) = map.get_mut(&address) {
+    if let Some(there) = map.get_mut(key) {
         *there = there.saturating_sub(1);
         if *there == 0 {
-            map.remove(&address);
+            map.remove(key);
         }
     }
     // What a siege left behind is given back.
@@ -114,21 +125,44 @@ fn discount(map: &Mutex<HashMap<IpAddr, usize>>, address: IpAddr) {
     }
 }
 
+/// Where a connection is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    /// Nowhere: it is a proxy's.
+    Nowhere,
+    /// Among the strangers of its address.
+    Stranger,
+    /// For a caller.
+    Caller(u64),
+}
+
 /// A connection's place; given back when it is dropped. A link keeps its own as long as it lives.
 #[derive(Debug)]
 pub struct Place {
     crowd: Arc<Crowd>,
+    /// Its address; none for a proxy of ours.
     address: Option<IpAddr>,
-    stranger: AtomicBool,
+    counted: Mutex<Counted>,
 }
 
 impl Place {
-    /// Notes that somebody was recognised: the connection is no stranger's any more.
-    pub(crate) fn recognised(&self) {
-        if self.stranger.swap(false, Ordering::Relaxed)
-            && let Some(address) = self.address
-        {
-            discount(&self.crowd.strangers, address);
+    /// Notes who was recognised: the connection is no stranger's any more, unless that caller has too many already.
+    pub(crate) fn recognised(&self, who: impl Hash) {
+        if self.address.is_none() {
+            return;
+        }
+        let caller = self.crowd.names.hash_one(who);
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if *counted != Counted::Caller(caller) && count(&self.crowd.callers, caller, MOST_OF_ONE) {
+            self.leave(std::mem::replace(&mut *counted, Counted::Caller(caller)));
+        }
+    }
+
+    fn leave(&self, counted: Counted) {
+        match (counted, self.address) {
+            (Counted::Stranger, Some(address)) => discount(&self.crowd.strangers, &address),
+            (Counted::Caller(caller), _) => discount(&self.crowd.callers, &caller),
+            (Counted::Nowhere | Counted::Stranger, _) => {}
         }
     }
 
@@ -140,7 +174,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.recognised();
+        let counted = *self.counted.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.leave(counted);
         self.crowd.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -155,7 +190,7 @@ pub(crate) struct Linked {
 impl Drop for Linked {
     fn drop(&mut self) {
         if let Some(crowd) = &self.crowd {
-            discount(&crowd.links, self.address);
+            discount(&crowd.links, &self.address);
         }
     }
 }
@@ -181,13 +216,37 @@ mod tests {
         assert_eq!(crowd.enter(Some(HERE)).unwrap_err(), Full::Address);
         assert!(crowd.enter(Some(THERE)).is_ok());
         assert!(crowd.enter(None).is_ok(), "a proxy of ours is nobody's crowd");
-        first.recognised();
-        first.recognised();
+        first.recognised("one");
+        first.recognised("one");
         let third = crowd.enter(Some(HERE)).unwrap();
         assert_eq!(crowd.enter(Some(HERE)).unwrap_err(), Full::Address);
         drop((first, second, third));
-        assert!(crowd.strangers.lock().unwrap().is_empty());
+        assert!(crowd.strangers.lock().unwrap().is_empty() && crowd.callers.lock().unwrap().is_empty());
         assert_eq!(crowd.open.load(Ordering::Relaxed), 0, "who was refused is not counted either");
+    }
+
+    #[test]
+    fn one_caller_has_only_so_many_connections_beside_the_strangers() {
+        let crowd = crowd(10_000, 2, None);
+        let enter = || crowd.enter(Some(HERE));
+        let mut places = Vec::new();
+        while let Ok(place) = enter() {
+            place.recognised(("operator", "thief"));
+            places.push(place);
+        }
+        assert_eq!(places.len(), MOST_OF_ONE + 2);
+        // Another one who comes on such a connection is no stranger, and one more can enter.
+        places.last().unwrap().recognised(("operator", "honest"));
+        let another = enter().unwrap();
+        assert_eq!(enter().unwrap_err(), Full::Address);
+        // Who is someone else now gives back what was counted before.
+        for place in &places {
+            place.recognised(("agent", "thief"));
+        }
+        assert_eq!(crowd.callers.lock().unwrap().values().max(), Some(&MOST_OF_ONE));
+        drop((places, another));
+        assert!(crowd.strangers.lock().unwrap().is_empty() && crowd.callers.lock().unwrap().is_empty());
+        assert_eq!(crowd.open.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is left of files and memory: four fifths are for connections, the rest is for storage, the database and the log.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -117,10 +118,21 @@ fn open_files() -> Option<usize> {
     std::fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count().saturating_sub(1))
 }
 
-/// The memory that the control group of this process may use, or else that the machine has.
+/// The memory that the control groups of this process may use, or else that the machine has.
 fn memory_limit() -> Option<u64> {
-    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    group.and_then(|text| text.trim().parse().ok()).or_else(machine_memory)
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limit = |group: PathBuf| std::fs::read_to_string(group.join("memory.max")).ok()?.trim().parse().ok();
+    groups(&own).filter_map(limit).min().or_else(machine_memory)
+}
+
+/// Gives the folders of the control group (v2) that `/proc/self/cgroup` names, and of those above it: each may set a limit,
+/// and the least one holds.
+fn groups(own: &str) -> impl Iterator<Item = PathBuf> {
+    let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let below = Path::new(path.trim_start_matches('/')).to_owned();
+    let above: Vec<PathBuf> =
+        below.ancestors().map(|group| Path::new("/sys/fs/cgroup").join(group)).collect();
+    above.into_iter()
 }
 
 fn machine_memory() -> Option<u64> {
@@ -138,6 +150,19 @@ fn resident_bytes() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_may_stand_in_any_group_above() {
+        let all = |own| groups(own).map(|path| path.display().to_string()).collect::<Vec<_>>();
+        let root = "/sys/fs/cgroup/";
+        let service = format!("{root}system.slice/hoist.service");
+        assert_eq!(
+            all("12:memory:/x\n0::/system.slice/hoist.service\n"),
+            [service, format!("{root}system.slice"), root.to_owned()]
+        );
+        assert_eq!(all("0::/\n"), [root]);
+        assert_eq!(all(""), [root], "and where nothing is told");
+    }
 
     #[test]
     fn what_else_is_open_is_left_room_for() {
