@@ -38,9 +38,24 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const PART: u64 = 5 * 1024 * 1024;
 
-/// Waits for `work`, and fails the test when it does not come.
+/// Waits for `work`, and fails the test when it does not come. The wait is real time, of a thread's own: paused time runs
+/// ahead whenever a socket is slow, and would end it too early.
 pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("{what} never came"))
+    let (came, waits) = std::sync::mpsc::channel::<()>();
+    let (late, is_late) = tokio::sync::oneshot::channel();
+    let watch = std::thread::spawn(move || {
+        if waits.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            let _ = late.send(());
+        }
+    });
+    let out = tokio::select! {
+        biased;
+        out = work => out,
+        Ok(()) = is_late => panic!("{what} never came"),
+    };
+    drop(came);
+    watch.join().unwrap();
+    out
 }
 
 /// The server's end of one link.
@@ -64,8 +79,16 @@ impl Server {
         Self { listener, addr }
     }
 
-    /// Takes the next link as far as the upgrade.
+    /// Takes the next link as far as the upgrade. A dial that is given up in the middle, as paused time may have it, is none.
     pub(crate) async fn upgrade(&self) -> Link {
+        loop {
+            if let Some(link) = self.try_upgrade().await {
+                return link;
+            }
+        }
+    }
+
+    async fn try_upgrade(&self) -> Option<Link> {
         let (tcp, _) = soon("a dial", self.listener.accept()).await.unwrap();
         let mut headers = BTreeMap::new();
         #[expect(clippy::result_large_err, reason = "the callback's type is given")]
@@ -77,8 +100,8 @@ impl Server {
             answer.headers_mut().insert("sec-websocket-protocol", "hoist.v1".parse().unwrap());
             Ok(answer)
         };
-        let socket = soon("an upgrade", tokio_tungstenite::accept_hdr_async(tcp, note)).await.unwrap();
-        Link { socket, headers }
+        let socket = soon("an upgrade", tokio_tungstenite::accept_hdr_async(tcp, note)).await.ok()?;
+        Some(Link { socket, headers })
     }
 
     /// Takes the next link and welcomes it; gives what `hello` names as busy.
@@ -92,12 +115,15 @@ impl Server {
 
     /// Answers the next dial with a bare HTTP answer.
     pub(crate) async fn answer(&self, text: &str) {
-        let (mut tcp, _) = soon("a dial", self.listener.accept()).await.unwrap();
-        let mut buf = [0; 4096];
-        tcp.readable().await.unwrap();
-        let _ = tcp.try_read(&mut buf);
-        tcp.write_all(text.as_bytes()).await.unwrap();
-        let _ = tcp.shutdown().await;
+        loop {
+            let (mut tcp, _) = soon("a dial", self.listener.accept()).await.unwrap();
+            let read = soon("a request", tcp.read(&mut [0; 4096])).await;
+            // A dial that was given up hears no answer: the next one gets it.
+            if matches!(read, Ok(1..)) && tcp.write_all(text.as_bytes()).await.is_ok() {
+                let _ = tcp.shutdown().await;
+                return;
+            }
+        }
     }
 }
 
