@@ -12,15 +12,15 @@ use hoist_wire::claims::Claims;
 use hoist_wire::duration::{parse_rate, parse_size};
 use hoist_wire::limits::MAX_SLOTS;
 use hoist_wire::switch::parse_switch;
-use hoist_wire::{AGENT_AUDIENCE, ClientId, LINK_PATH, OnChange};
-use http::Uri;
+use hoist_wire::{AGENT_AUDIENCE, ClientId, OnChange};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::keyfile::{KeyError, KeyFile};
 use crate::policy::{self, Policy, PolicyError};
-use crate::proxy::{Proxies, is_loopback};
+use crate::proxy::Proxies;
+use crate::server_url::ServerUrl;
 use crate::tls::ClientCert;
-use crate::upload::address::{self, AddressPolicy};
+use crate::upload::address::AddressPolicy;
 
 /// Brings files up on demand: dials the server and puts files straight into its bucket.
 #[derive(Debug, Parser)]
@@ -231,19 +231,6 @@ pub struct Config {
     pub proxies: Proxies,
 }
 
-/// The server as it is dialled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerUrl {
-    /// Over TLS.
-    pub tls: bool,
-    /// Host without brackets.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// The whole URL, with its path.
-    pub uri: Uri,
-}
-
 impl Settings {
     /// Reads arguments and environment; ends the program with a usage error where they cannot be understood.
     pub fn read() -> Self {
@@ -338,46 +325,6 @@ impl Settings {
     }
 }
 
-impl ServerUrl {
-    /// Reads a URL; one without a path gets [`LINK_PATH`].
-    ///
-    /// # Errors
-    /// [`ConfigError::ServerUrl`] for anything but `ws://` and `wss://` with a host.
-    pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let bad = |why| ConfigError::ServerUrl { url: text.chars().take(256).collect(), why };
-        let uri: Uri = text.trim().parse().map_err(|_| bad("it is no URL"))?;
-        let tls = match uri.scheme_str() {
-            Some("wss") => true,
-            Some("ws") => false,
-            Some(_) | None => return Err(bad("it starts with neither ws:// nor wss://")),
-        };
-        let authority = uri.authority().ok_or_else(|| bad("it names no host"))?;
-        if authority.as_str().contains('@') {
-            // It would stand in logs; and the token belongs into a header.
-            return Err(ConfigError::ServerUrl { url: "…".to_owned(), why: "it carries a user name" });
-        }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = address::port(authority, tls).ok_or_else(|| bad("its port is no number"))?;
-        let path = match uri.path_and_query().map(http::uri::PathAndQuery::as_str) {
-            None | Some("" | "/") => LINK_PATH,
-            Some(path) => path,
-        };
-        let scheme = if tls { "wss" } else { "ws" };
-        let uri = format!("{scheme}://{authority}{path}").parse().map_err(|_| bad("it is no URL"))?;
-        Ok(Self { tls, host, port, uri })
-    }
-
-    /// Gives host and port, as a key is bound to them.
-    pub fn authority(&self) -> String {
-        format!("{}:{}", self.host, self.port)
-    }
-
-    /// Tells whether the server is on this very machine, by its name.
-    pub fn is_loopback(&self) -> bool {
-        is_loopback(&self.host)
-    }
-}
-
 impl TokenSource {
     /// Reads the token as it is now.
     ///
@@ -469,23 +416,6 @@ mod tests {
         ));
         let shown = format!("{:?}", settings(&["--client-token", &token("s", AGENT_AUDIENCE)]).unwrap());
         assert!(!shown.contains("e30."), "{shown}");
-    }
-
-    #[test]
-    fn a_url_without_a_path_gets_the_link_path() {
-        for (text, uri, port) in [
-            ("ws://h:8080", "ws://h:8080/ws/connect", 8080),
-            ("wss://h/", "wss://h/ws/connect", 443),
-            ("ws://h/other", "ws://h/other", 80),
-        ] {
-            let url = ServerUrl::parse(text).unwrap();
-            assert_eq!((url.uri.to_string().as_str(), url.port), (uri, port));
-        }
-        for bad in ["", "h:8080", "http://h", "ws://", "ws://u:p@h", "ws:h", "ws://h:x", "ws://h:99999"] {
-            assert!(ServerUrl::parse(bad).is_err(), "{bad:?}");
-        }
-        assert!(ServerUrl::parse("ws://[::1]:1").unwrap().is_loopback());
-        assert!(!ServerUrl::parse("ws://10.0.0.1").unwrap().is_loopback());
     }
 
     #[test]

@@ -28,9 +28,9 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Error as WsError};
 
-use crate::config::ServerUrl;
 use crate::link::Caller;
 use crate::proxy::{Proxies, ProxyError};
+use crate::server_url::ServerUrl;
 use crate::upload::address::{AddressPolicy, Endpoint, Forbidden};
 
 /// How long one address may take to answer a dial.

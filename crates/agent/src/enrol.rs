@@ -18,10 +18,10 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::config::ServerUrl;
 use crate::dial::{DialError, Dialer};
 use crate::keyfile::{KeyError, KeyFile, OwnKey};
 use crate::link::chance;
+use crate::server_url::ServerUrl;
 
 /// How long the server may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);

@@ -13,6 +13,7 @@ mod link;
 mod platform;
 pub mod policy;
 mod proxy;
+mod server_url;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod tls;
@@ -26,12 +27,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-pub use config::{Config, ConfigError, ServerUrl, Settings, TokenSource};
+pub use config::{Config, ConfigError, Settings, TokenSource};
 pub use enrol::EnrolError;
 pub use keyfile::{KeyError, OwnKey};
 pub use link::LinkError;
 pub use policy::{Policy, PolicyError, Roots, RootsError};
 pub use proxy::Proxies;
+pub use server_url::ServerUrl;
 pub use tls::{ClientCert, TlsError};
 pub use upload::address::AddressPolicy;
 

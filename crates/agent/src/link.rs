@@ -22,10 +22,11 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, debug, error, info, warn};
 
-use crate::config::{Config, ConfigError, ServerUrl, TokenSource, client_of};
+use crate::config::{Config, ConfigError, TokenSource, client_of};
 use crate::dial::{DialError, is_closed, refuses_credentials};
 use crate::keyfile::OwnKey;
 use crate::platform;
+use crate::server_url::ServerUrl;
 
 /// Messages that wait for the socket before the owner is told to wait.
 const QUEUE: usize = 32;

@@ -21,11 +21,12 @@ use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ServerUrl, TokenSource};
+use crate::config::{Config, TokenSource};
 use crate::dial::DialError;
 use crate::link::{Caller, Links};
 use crate::policy::{NotGiven, Policy};
 use crate::proxy::Proxies;
+use crate::server_url::ServerUrl;
 use crate::upload::Site;
 use crate::upload::ground::{Contents, Given, Ground, Opened, Part, Putting};
 use crate::upload::pace::Gate;

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use axum::extract::ws::Message;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use hoist_wire::limits::{
-    LINK_SILENCE_SECS, MAX_FACT_BYTES, MAX_FACTS, MAX_MESSAGE_BYTES, MAX_SLOTS, PING_INTERVAL_SECS,
-};
+use hoist_wire::limits::{LINK_SILENCE_SECS, PING_INTERVAL_SECS};
 use hoist_wire::to_agent::{Goodbye, GoodbyeReason, Renew, ToAgent, Welcome};
 use hoist_wire::to_server::{Hello, ToServer, Unsupported};
 use hoist_wire::{ClientId, DecodeError, Instance, LinkSeq, Timestamp};
@@ -18,17 +16,15 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::allowance::Allowance;
 use super::desk::{Desk, Forgotten};
+use super::hello::{first_message, introduce, printable};
 use super::mailbox::{Mailbox, Signal};
 use super::pass::Pass;
 use super::seat::Face;
 use super::{LinkHandle, Links, revoked};
 use crate::clock::World;
 use crate::downloads::{Downloads, Letter};
-use crate::store::{Introduction, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::tokens::{Tokens, at, secs};
-
-/// How long an agent may take to say `hello`.
-const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a goodbye may take to leave.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
@@ -58,7 +54,7 @@ pub struct LinkContext {
 
 /// Why a link ended; for the log.
 #[derive(Debug, thiserror::Error)]
-enum LinkEnd {
+pub(super) enum LinkEnd {
     #[error("the agent closed it")]
     Closed,
     #[error("nothing was heard for {LINK_SILENCE_SECS} s")]
@@ -457,53 +453,6 @@ impl<S: Socket> Link<S> {
             tracing::error!(client_id = %self.handle.client_id, error = %chain(&error), "a closed link is not recorded");
         }
         let _ = timeout(GOODBYE_WITHIN, self.socket.close()).await;
-    }
-}
-
-/// Waits for `hello`.
-async fn first_message(socket: &mut impl Socket) -> Result<Hello, LinkEnd> {
-    let first = timeout(HELLO_WITHIN, async {
-        loop {
-            match socket.next().await {
-                Some(Ok(Message::Text(text))) => return Ok(text),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                Some(Ok(Message::Binary(_))) => {
-                    return Err(LinkEnd::Violation(String::from("a binary frame")));
-                }
-                Some(Ok(Message::Close(_))) | None => return Err(LinkEnd::Closed),
-                Some(Err(error)) => return Err(LinkEnd::Broken(error)),
-            }
-        }
-    });
-    let text = first.await.map_err(|_| LinkEnd::Silent)??;
-    match ToServer::decode(&text) {
-        Ok(ToServer::Hello(hello)) if hello.busy.len() <= MAX_SLOTS.into() => Ok(hello),
-        Ok(_) => Err(LinkEnd::Violation(String::from("the first message is not a hello"))),
-        Err(error) => Err(LinkEnd::Violation(printable(&error.to_string()))),
-    }
-}
-
-/// Makes one line of what an agent said, for the log: a line end in it would forge another entry.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE_BYTES / 4).collect()
-}
-
-/// Takes what an agent says of itself, cut to what is kept.
-fn introduce(hello: &Hello, pass: &Pass, instance: Option<Instance>) -> Introduction {
-    let cut =
-        |text: &str| text.chars().filter(|c| !c.is_control()).take(MAX_FACT_BYTES / 4).collect::<String>();
-    let (token_expires_at, token_kid) = match pass {
-        Pass::Token { claims, kid, .. } => (Some(at(claims.exp)), Some(kid.clone())),
-        Pass::Key { .. } => (None, None),
-    };
-    Introduction {
-        agent_version: cut(&hello.agent_version),
-        os: cut(&hello.os),
-        host: cut(&hello.host),
-        facts: hello.facts.iter().take(MAX_FACTS).map(|(name, value)| (cut(name), cut(value))).collect(),
-        token_expires_at,
-        token_kid,
-        instance,
     }
 }
 

@@ -4,6 +4,7 @@ mod allowance;
 mod comeback;
 mod desk;
 mod door;
+mod hello;
 mod link;
 mod mailbox;
 mod pace;
