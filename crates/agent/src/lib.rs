@@ -10,6 +10,7 @@ mod enrol;
 pub mod exposed;
 mod keyfile;
 mod link;
+mod opening;
 mod platform;
 pub mod policy;
 mod proxy;

@@ -1,85 +1,16 @@
-//! What differs between operating systems: opening a file safely, its identity, the machine's id, private files.
+//! What differs between operating systems: a file's identity, the machine's id, private files.
 //!
-//! Deliberately absent: which files may leave (`policy`). Only Unix is here so far; another system gets its own half of
+//! Deliberately absent: how a file of the site is opened (`opening`), and which may leave (`policy`). Only Unix is here so far; another system gets its own half of
 //! this module and nothing else changes.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use hoist_wire::to_server::Identity;
 use sha2::{Digest as _, Sha256};
-
-/// Neither waits for the writer of a pipe nor makes a terminal ours.
-const SAFE_FLAGS: i32 = rustix::fs::OFlags::NONBLOCK.union(rustix::fs::OFlags::NOCTTY).bits() as i32;
-
-/// What a path led to, where that is not a file's bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotAFile {
-    /// A directory.
-    Directory,
-    /// A device, a pipe or a socket.
-    Special(&'static str),
-}
-
-/// Opens `path` for reading beneath `dir`; a symlink that leads outside fails without an OS error number.
-///
-/// # Errors
-/// Whatever the system says.
-pub(crate) fn open_beneath(dir: &Dir, path: &Path) -> io::Result<Result<File, NotAFile>> {
-    // Asked before opening: opening a device can do something (rewind a tape).
-    if let Some(other) = special(dir.metadata(path)?.file_type()) {
-        return Ok(Err(other));
-    }
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(SAFE_FLAGS);
-    let file = dir.open_with(path, &options)?.into_std();
-    regular(file)
-}
-
-/// Opens the one file that the site's own settings name; its symlinks are the administrator's.
-///
-/// # Errors
-/// Whatever the system says.
-pub(crate) fn open_named(path: &Path) -> io::Result<Result<File, NotAFile>> {
-    let kind = std::fs::metadata(path)?.file_type();
-    if kind.is_dir() {
-        return Ok(Err(NotAFile::Directory));
-    }
-    if !kind.is_file() {
-        return Ok(Err(NotAFile::Special("special file")));
-    }
-    regular(std::fs::OpenOptions::new().read(true).custom_flags(SAFE_FLAGS).open(path)?)
-}
-
-/// Looks again at what was really opened.
-fn regular(file: File) -> io::Result<Result<File, NotAFile>> {
-    let kind = file.metadata()?.file_type();
-    Ok(match kind {
-        kind if kind.is_file() => Ok(file),
-        kind if kind.is_dir() => Err(NotAFile::Directory),
-        kind if kind.is_fifo() => Err(NotAFile::Special("pipe")),
-        _ => Err(NotAFile::Special("special file")),
-    })
-}
-
-fn special(kind: cap_std::fs::FileType) -> Option<NotAFile> {
-    use cap_std::fs::FileTypeExt as _;
-    if kind.is_file() {
-        None
-    } else if kind.is_dir() {
-        Some(NotAFile::Directory)
-    } else if kind.is_fifo() {
-        Some(NotAFile::Special("pipe"))
-    } else if kind.is_socket() {
-        Some(NotAFile::Special("socket"))
-    } else {
-        Some(NotAFile::Special("device"))
-    }
-}
 
 /// Gives the path by which an open file is known to the system; none where the system does not say.
 pub(crate) fn resolved_path(file: &File) -> Option<PathBuf> {
@@ -215,9 +146,7 @@ pub(crate) fn read_private(path: &Path) -> io::Result<Result<String, u32>> {
 /// Whatever the system says; the old file is then as it was.
 pub(crate) fn write_private(path: &Path, secret: &str) -> io::Result<()> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".new-{}", std::process::id()));
-    let fresh = folder.join(name);
+    let fresh = beside(path);
     let write = || -> io::Result<()> {
         // A leftover of a process with the same id that died in between.
         let _ = std::fs::remove_file(&fresh);
@@ -229,6 +158,26 @@ pub(crate) fn write_private(path: &Path, secret: &str) -> io::Result<()> {
         File::open(folder)?.sync_all()
     };
     write().inspect_err(|_| drop(std::fs::remove_file(&fresh)))
+}
+
+/// Writes `path` so that a reader sees the old or the new text whole; whether it outlives a loss of power is the disk's.
+///
+/// # Errors
+/// Whatever the system says; the old file is then as it was.
+pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let fresh = beside(path);
+    let write = || {
+        std::fs::write(&fresh, text)?;
+        std::fs::rename(&fresh, path)
+    };
+    write().inspect_err(|_| drop(std::fs::remove_file(&fresh)))
+}
+
+/// Gives a name beside `path` that is this process's own.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".new-{}", std::process::id()));
+    path.with_file_name(name)
 }
 
 #[cfg(test)]
@@ -259,7 +208,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         std::fs::write(&path, "one").unwrap();
-        let file = open_named(&path).unwrap().unwrap();
+        let file = File::open(&path).unwrap();
         let before = identity(&file.metadata().unwrap());
         let mut buf = [0; 8];
         assert_eq!(read_at(&file, &mut buf, 1).unwrap(), 2);

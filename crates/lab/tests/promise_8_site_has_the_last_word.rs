@@ -132,8 +132,9 @@ async fn a_name_brings_the_newest_file_and_a_day_has_its_share() {
     std::fs::File::open(scene.site.path("day-1.csv")).unwrap().set_modified(old).unwrap();
     let policy = scene.folder().join("policy.toml");
     let names = format!("[names]\nreport = \"{}/day-*.csv\"\n", root.display());
-    std::fs::write(&policy, format!("roots = [\"{}\"]\nmax_bytes_a_day = \"6MiB\"\n{names}", root.display()))
-        .unwrap();
+    let day = scene.folder().join("day");
+    let lines = format!("max_bytes_a_day = \"6MiB\"\nday_file = {day:?}\n{names}");
+    std::fs::write(&policy, format!("roots = [\"{}\"]\n{lines}", root.display())).unwrap();
     let agent = scene.bare_agent(CLIENT).env("POLICY_FILE", &policy).start();
     let operator = scene.operator();
     operator.sees(CLIENT, true).await;
@@ -149,6 +150,17 @@ async fn a_name_brings_the_newest_file_and_a_day_has_its_share() {
     });
     let waits = waits.await;
     assert!(waits.reason_message.unwrap().contains("max_bytes_a_day"));
+    assert!(std::fs::read_to_string(&day).unwrap().starts_with("hoist-day-1 "));
+    // An agent that is started anew knows what was sent today: not even one part leaves now.
+    drop(agent);
+    operator.sees(CLIENT, false).await;
+    let agent = scene.bare_agent(CLIENT).env("POLICY_FILE", &policy).start();
+    let again = operator.ask(CLIENT, "large").await;
+    let waits = operator.until(again.id, "to wait for tomorrow", |it| {
+        it.reason == Some(hoist_wire::ReasonCode::RefusedForNow)
+    });
+    assert_eq!(waits.await.stored_bytes, 0);
+    assert_eq!(operator.delete(&format!("/downloads/{}", again.id)).await.status, 200);
     assert_eq!(operator.delete(&format!("/downloads/{}", asked.id)).await.status, 200);
     drop(agent);
     scene.finish().await;

@@ -13,6 +13,7 @@ use super::deny::Deny;
 use super::hosts::Hosts;
 use super::hours::Hours;
 use super::names::Names;
+use crate::opening::Symlinks;
 
 /// What a file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +28,9 @@ pub(super) struct Written {
     pub(super) hosts: Hosts,
     pub(super) names: Names,
     pub(super) allow_hard_links: bool,
+    pub(super) symlinks: Symlinks,
+    /// Where the count of the day is kept; none for in memory alone.
+    pub(super) day_file: Option<PathBuf>,
 }
 
 /// A place in the file that cannot be.
@@ -52,6 +56,8 @@ struct Raw {
     storage_hosts: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     allow_hard_links: bool,
+    symlinks: Option<Spanned<String>>,
+    day_file: Option<Spanned<String>>,
     #[serde(default)]
     names: BTreeMap<String, Spanned<String>>,
 }
@@ -89,6 +95,18 @@ impl Written {
                 bytes.map(Some).ok_or_else(|| bad(key, size, why))
             }
         };
+        written.symlinks = match &raw.symlinks {
+            None => Symlinks::Follow,
+            Some(what) if what.get_ref() == "follow" => Symlinks::Follow,
+            Some(what) if what.get_ref() == "refuse" => Symlinks::Refuse,
+            Some(what) => return Err(bad("symlinks", what, "is neither \"follow\" nor \"refuse\"")),
+        };
+        if let Some(path) = &raw.day_file {
+            if !Path::new(path.get_ref()).is_absolute() {
+                return Err(bad("day_file", path, "is not absolute: write the whole path of a file"));
+            }
+            written.day_file = Some(PathBuf::from(path.get_ref()));
+        }
         written.max_file_bytes = size("max_file_size", &raw.max_file_size)?;
         written.max_bytes_a_day = size("max_bytes_a_day", &raw.max_bytes_a_day)?;
         if let Some(hosts) = &raw.storage_hosts {
@@ -127,6 +145,8 @@ mod tests {
             ("# x\n# y\nhours = ['22-6']", 3, "22-6", "22:00-06:00"),
             ("storage_hosts = ['https://h']", 1, "https://h", "without scheme"),
             ("\nmax_fiel_size = '1GiB'", 2, "max_fiel_size", "expected one of"),
+            ("\n\nsymlinks = 'no'", 3, "\"no\"", "refuse"),
+            ("day_file = 'day'", 1, "\"day\"", "whole path"),
             ("allow_hard_links = 'yes'", 1, "yes", "boolean"),
             ("deny = [", 1, "deny", ""),
         ] {

@@ -8,7 +8,9 @@ mod file;
 mod glob;
 mod hosts;
 mod hours;
+mod kept;
 mod names;
+mod refusal;
 mod roots;
 mod today;
 
@@ -24,10 +26,11 @@ use tracing::{error, info};
 use file::Written;
 use hosts::Hosts;
 use hours::Hours;
+use kept::Kept;
 use names::Names;
-pub(crate) use roots::{NotGiven, OpenFile};
+pub(crate) use refusal::NotGiven;
+pub(crate) use roots::OpenFile;
 pub use roots::{Roots, RootsError};
-use today::Today;
 
 /// Largest policy file, in bytes.
 const MAX_POLICY_BYTES: usize = 64 * 1024;
@@ -39,7 +42,7 @@ pub struct Policy {
     rules: Arc<RwLock<Arc<Rules>>>,
     /// The hosts that were named when the agent enrolled; they count where the file names none.
     enrolled: Arc<OnceLock<Vec<String>>>,
-    today: Arc<Mutex<Today>>,
+    today: Arc<Mutex<Kept>>,
 }
 
 /// What flags say, which stays as given, and where the file is.
@@ -88,6 +91,7 @@ struct Rules {
     hosts: Hosts,
     names: Names,
     max_bytes_a_day: Option<u64>,
+    day_file: Option<PathBuf>,
 }
 
 impl Policy {
@@ -148,17 +152,18 @@ impl Policy {
     }
 
     /// Tells whether a file that was opened before may still leave: by the rules, and at the hour, of now.
-    pub(crate) fn still(&self, path: &str, size_bytes: u64) -> Result<(), NotGiven> {
+    pub(crate) fn still(&self, path: &str, size_bytes: u64, links: u64) -> Result<(), NotGiven> {
         let rules = self.rules();
         rules.open_now()?;
-        rules.roots.still(Path::new(path), size_bytes)
+        rules.roots.still(Path::new(path), size_bytes, links)
     }
 
     /// Takes so many bytes from what may be sent today; a part that is sent again counts again.
     pub(crate) fn spend(&self, bytes: u64) -> Result<(), NotGiven> {
-        let Some(most) = self.rules().max_bytes_a_day else { return Ok(()) };
+        let rules = self.rules();
+        let Some(most) = rules.max_bytes_a_day else { return Ok(()) };
         let mut today = self.today.lock().unwrap_or_else(PoisonError::into_inner);
-        let wait = today.spend(bytes, most, Timestamp::now().as_second());
+        let wait = today.spend(bytes, most, rules.day_file.as_deref(), Timestamp::now().as_second());
         wait.map_err(|wait_secs| NotGiven {
             code: ErrorCode::DayUsedUp,
             message: format!(
@@ -205,7 +210,7 @@ impl Source {
         let limits = [self.max_file_bytes, written.max_file_bytes];
         let all: Vec<PathBuf> = self.roots.iter().chain(&written.roots).cloned().collect();
         let roots = Roots::new(&all, self.default_file.clone(), limits.into_iter().flatten().min())?;
-        let roots = roots.with(written.deny, written.allow_hard_links);
+        let roots = roots.with(written.deny, written.allow_hard_links, written.symlinks);
         Ok(Rules {
             roots,
             hours: written.hours,
@@ -213,6 +218,7 @@ impl Source {
             hosts: written.hosts,
             names: written.names,
             max_bytes_a_day: written.max_bytes_a_day,
+            day_file: written.day_file,
         })
     }
 }

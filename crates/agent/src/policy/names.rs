@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use hoist_wire::ErrorCode;
 
 use super::glob::Glob;
-use super::roots::NotGiven;
+use super::refusal::NotGiven;
 
 /// What a name begins with, where it is asked for.
 pub(super) const MARK: char = '@';

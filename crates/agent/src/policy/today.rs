@@ -1,15 +1,16 @@
 //! What was sent today, against the most that a site lets go in a day. Pure; time comes in as an argument.
 //!
-//! A day is one of UTC: it has no hour that comes twice. Deliberately absent: a file that keeps the count. An agent that is
-//! started anew begins at nothing.
+//! A day is one of UTC: it has no hour that comes twice. Deliberately absent: the file that keeps the count (`kept`).
 
-const DAY_SECS: i64 = 86_400;
+pub(super) const DAY_SECS: i64 = 86_400;
 
 /// The count of one day.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Today {
-    day: i64,
-    bytes: u64,
+    /// Days since 1970.
+    pub(super) day: i64,
+    /// What was sent on it.
+    pub(super) bytes: u64,
 }
 
 impl Today {

@@ -31,7 +31,7 @@ pub(crate) trait Ground: Send + Sync + Debug {
     fn open(&self, asked: Option<&str>) -> Result<Opened, NotGiven>;
 
     /// Tells whether an open file may still leave: the site's policy may have changed, or its hours ended.
-    fn still(&self, _path: &str, _size_bytes: u64) -> Result<(), NotGiven> {
+    fn still(&self, _path: &str, _size_bytes: u64, _links: u64) -> Result<(), NotGiven> {
         Ok(())
     }
 
@@ -69,6 +69,11 @@ pub(crate) struct Opened {
 pub(crate) trait Contents: Send + Sync + Debug {
     /// Gives what must stay the same from the first to the last read.
     fn identity(&self) -> io::Result<Identity>;
+
+    /// Gives how many names (hard links) it has now. Does not block.
+    fn links(&self) -> u64 {
+        1
+    }
 
     /// Hashes `range`; `counter` grows as it goes.
     fn hash(
@@ -117,8 +122,8 @@ impl Ground for Machine {
         Ok(Opened { file, path, name, identity })
     }
 
-    fn still(&self, path: &str, size_bytes: u64) -> Result<(), NotGiven> {
-        self.policy.still(path, size_bytes)
+    fn still(&self, path: &str, size_bytes: u64, links: u64) -> Result<(), NotGiven> {
+        self.policy.still(path, size_bytes, links)
     }
 
     fn spend(&self, bytes: u64) -> Result<(), NotGiven> {
@@ -141,6 +146,11 @@ struct OnDisk {
 impl Contents for OnDisk {
     fn identity(&self) -> io::Result<Identity> {
         self.source.identity()
+    }
+
+    fn links(&self) -> u64 {
+        // Asked of a file that is open: nothing waits for a disk.
+        self.source.file.metadata().map_or(0, |meta| platform::links(&meta))
     }
 
     fn hash(

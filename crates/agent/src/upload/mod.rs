@@ -364,7 +364,7 @@ impl Upload {
         };
         // The policy of now: it may have been read again since the file was opened.
         let ground = &self.task.site.ground;
-        if let Err(not_given) = ground.still(&self.offer.path, self.offer.size_bytes) {
+        if let Err(not_given) = ground.still(&self.offer.path, self.offer.size_bytes, self.source.links()) {
             let NotGiven { code, message, retry_after_ms } = not_given;
             return Err(self.refuse(code, &message, retry_after_ms));
         }
