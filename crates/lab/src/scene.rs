@@ -183,6 +183,13 @@ impl Scene {
         self.sign(&jwt::agent_claims(client))
     }
 
+    /// Signs claims with the right secret by another rule, HS512.
+    pub fn sign_hs512(&self, claims: &serde_json::Value) -> String {
+        let token = jwt::sign_hs512(claims, &self.secret);
+        self.book.secret(&token);
+        token
+    }
+
     /// Signs claims with the server's secret.
     pub fn sign(&self, claims: &serde_json::Value) -> String {
         let token = jwt::sign(claims, &self.secret);

@@ -11,10 +11,10 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 
 /// A key as a test has it.
-struct Key(Ed25519KeyPair);
+pub(crate) struct Key(Ed25519KeyPair);
 
 impl Key {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         Self(Ed25519KeyPair::from_pkcs8(made.as_ref()).unwrap())
     }
@@ -32,14 +32,19 @@ impl Key {
         format!("{text}.{}", self.sign(&text))
     }
 
-    async fn enrol(&self, scene: &Scene, token: &str) -> (u16, Value) {
+    /// What an agent asks to be enrolled with.
+    pub(crate) fn enrollment(&self, token: &str) -> Value {
         let hash: String = ring::digest::digest(&ring::digest::SHA256, token.as_bytes())
             .as_ref()
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
         let proof = self.sign(&enrollment_text(&hash, &self.public()));
-        let body = json!({"token": token, "public_key": self.public(), "proof": proof});
+        json!({"token": token, "public_key": self.public(), "proof": proof})
+    }
+
+    async fn enrol(&self, scene: &Scene, token: &str) -> (u16, Value) {
+        let body = self.enrollment(token);
         let request = scene.operator().with_token(None).request(Method::POST, "/ws/enroll");
         let request = request.header("content-type", "application/json").body(body.to_string());
         let reply = hoist_lab::Operator::try_send(request).await.unwrap();

@@ -15,6 +15,7 @@ mod life;
 mod links;
 mod matrix;
 mod openapi;
+mod operators;
 mod own_bucket;
 #[path = "../promise_1_no_false_success.rs"]
 mod promise_1_no_false_success;

@@ -5,6 +5,10 @@ use hoist_server::http::{Needs, Route, routes};
 use hoist_wire::rest::Scope;
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+use crate::identity::Key;
 
 /// What a page answers to whom it lets in, where nothing else is wrong with the request.
 fn welcome(route: &Route) -> &'static [u16] {
@@ -26,21 +30,28 @@ fn welcome(route: &Route) -> &'static [u16] {
 
 /// Makes a request that is right but for who sends it.
 fn request(scene: &Scene, route: &Route, token: Option<&str>) -> RequestBuilder {
+    request_with(scene, route, token, "")
+}
+
+/// Makes such a request with more in its URL.
+fn request_with(scene: &Scene, route: &Route, token: Option<&str>, query: &str) -> RequestBuilder {
     let path = route
         .path
         .replace("{client_id}", "matrix-1")
         .replace("{id}", "01937f5e-7c00-7000-8000-000000000000")
         .replace("{name}", "nobody");
-    let path = if route.path == "/sessions" { format!("{path}?operator=nobody") } else { path };
+    let path = match (route.path == "/sessions", query) {
+        (true, query) => format!("{path}?operator=nobody&{query}"),
+        (false, "") => path,
+        (false, query) => format!("{path}?{query}"),
+    };
     let request = scene.operator().with_token(token).request(route.method.clone(), &path);
     let body = match (route.method.as_str(), route.path) {
         ("POST", "/trigger-download/{client_id}") => json!({"allow_unknown": true}),
         ("PATCH", _) => json!({"max_rate_bytes_per_sec": 2048}),
         ("POST", "/tokens") => json!({"kind": "operator", "subject": "made", "scopes": ["read"]}),
         ("PUT", _) => json!({"region": "north"}),
-        ("POST", "/ws/enroll") => {
-            json!({"token": "enroll_none", "public_key": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "proof": "x"})
-        }
+        ("POST", "/ws/enroll") => Key::new().enrollment("enroll_none"),
         _ => return request,
     };
     request.header("content-type", "application/json").body(body.to_string())
@@ -63,10 +74,72 @@ fn opens(needs: Needs, scope: Option<Scope>, has_reach: bool) -> bool {
     }
 }
 
-#[tokio::test]
-async fn every_page_lets_in_whom_it_should_and_nobody_else() {
-    let scene = Scene::earnest().start().await;
-    let operator = |scopes: &[Scope]| scene.operator_token(scopes);
+/// What a page answers to an admin of other clients, whom it lets in.
+fn out_of_reach(route: &Route) -> (u16, &'static str) {
+    match (route.method.as_str(), route.path) {
+        // Lists are empty, and who one is, is one's own.
+        ("GET", "/clients" | "/downloads" | "/session") => (200, ""),
+        ("POST", "/session") => (201, ""),
+        ("DELETE", "/session") => (204, ""),
+        // Whatever is named is as unknown as what was never there.
+        ("GET", "/status/{client_id}") => (404, "unknown_client"),
+        ("POST", "/trigger-download/{client_id}") => (404, "unknown_client"),
+        ("GET" | "PATCH" | "DELETE", "/downloads/{id}") | ("GET", "/downloads/{id}/file") => {
+            (404, "unknown_download")
+        }
+        // A token that is not within its maker's reach is not made.
+        ("POST", "/tokens") => (403, "forbidden"),
+        (method, path) => panic!("write down what {method} {path} answers to an admin of others"),
+    }
+}
+
+/// All that is in the record but the audit trail.
+async fn record(scene: &Scene) -> Vec<String> {
+    let options = SqliteConnectOptions::new().filename(scene.server.data_dir().join("hoist.sqlite"));
+    let pool = SqlitePoolOptions::new().connect_with(options.read_only(true)).await.unwrap();
+    let tables =
+        "select name from sqlite_master where type = 'table' and name not like 'audit%' order by name";
+    let mut rows = Vec::new();
+    for table in sqlx::query(tables).fetch_all(&pool).await.unwrap() {
+        let table: String = table.get(0);
+        let columns = sqlx::query(
+            "select group_concat('quote(\"' || name || '\")', '||\" \"||') from pragma_table_info($1)",
+        );
+        let columns: String = columns.bind(&table).fetch_one(&pool).await.unwrap().get(0);
+        let select = format!("select {columns} from \"{table}\" order by 1").replace("\" \"", "' '");
+        for row in sqlx::query(sqlx::AssertSqlSafe(select)).fetch_all(&pool).await.unwrap() {
+            rows.push(format!("{table}: {}", row.get::<String, _>(0)));
+        }
+    }
+    pool.close().await;
+    rows
+}
+
+/// A browser's session, opened by a token.
+struct Browser {
+    cookie: String,
+    csrf: String,
+}
+
+impl Browser {
+    async fn open(scene: &Scene, token: &str) -> Self {
+        let open = scene.operator().with_token(Some(token)).request(Method::POST, "/session");
+        let reply = open.send().await.unwrap();
+        let cookie = reply.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let who: serde_json::Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
+        Self { cookie, csrf: who["csrf"].as_str().unwrap().to_owned() }
+    }
+}
+
+fn is_operators(route: &Route) -> bool {
+    match route.needs {
+        Needs::Nothing | Needs::OneTimeToken | Needs::Agent => false,
+        Needs::Operator | Needs::Within(_) | Needs::Scope(_) => true,
+    }
+}
+
+/// Tokens that open no operator's page.
+fn strangers(scene: &Scene) -> Vec<(&'static str, Option<String>)> {
     let claims = jwt::operator_claims("lab", &[Scope::Admin]);
     let with = |name: &str, value: serde_json::Value| {
         let mut claims = claims.clone();
@@ -74,7 +147,7 @@ async fn every_page_lets_in_whom_it_should_and_nobody_else() {
         claims
     };
     let (now, none) = (jwt::now(), json!({"typ": "JWT", "alg": "none"}));
-    let strangers: Vec<(&str, Option<String>)> = vec![
+    vec![
         ("no token", None),
         ("garbage", Some("garbage".to_owned())),
         ("expired", Some(scene.sign(&with("exp", json!(now - 1))))),
@@ -83,64 +156,115 @@ async fn every_page_lets_in_whom_it_should_and_nobody_else() {
         ("wrong audience", Some(scene.sign(&with("aud", json!("somebody-else"))))),
         ("an agent's own token", Some(scene.agent_token("matrix-2"))),
         ("another secret", Some(jwt::sign(&claims, "another-secret-of-32-bytes-and-more-012345"))),
+        ("the right secret by HS512", Some(scene.sign_hs512(&claims))),
         ("no signature", Some(format!("{}.", jwt::unsigned(&none, &claims)))),
         ("no scopes", Some(scene.sign(&with("scopes", json!([]))))),
-    ];
-    let north = json!({"labels": {"region": "south"}});
-    let roles: Vec<(&str, Option<Scope>, bool, String)> = vec![
-        ("read", Some(Scope::Read), false, operator(&[Scope::Read])),
-        ("download", Some(Scope::Download), false, operator(&[Scope::Download])),
-        ("admin", Some(Scope::Admin), false, operator(&[Scope::Admin])),
-        ("admin of others", Some(Scope::Admin), true, scene.sign(&with("clients", north))),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn no_page_lets_a_stranger_in_and_nothing_is_changed_by_trying() {
+    let scene = Scene::earnest().start().await;
+    let admin = scene.operator_token(&[Scope::Admin]);
+    scene.operator().ask_with("matrix-1", &json!({"allow_unknown": true})).await;
+    let browser = Browser::open(&scene, &admin).await;
+    let strangers = strangers(&scene);
+    let before = record(&scene).await;
+    assert!(before.iter().any(|row| row.contains("matrix-1")), "{before:?}");
     for route in routes() {
         let page = format!("{} {}", route.method, route.path);
-        let welcome = welcome(&route);
-        match route.needs {
-            Needs::Nothing | Needs::OneTimeToken | Needs::Agent => {
-                for (who, token) in &strangers {
-                    let (status, _) = answer(&scene, &route, token.as_deref()).await;
-                    let expected: &[u16] = match route.needs {
-                        Needs::Nothing => welcome,
-                        Needs::OneTimeToken => &[400, 401],
-                        // Whoever is an agent is refused later, for want of an upgrade.
-                        _ if *who == "an agent's own token" => &[400],
-                        Needs::Agent | Needs::Operator | Needs::Within(_) | Needs::Scope(_) => &[401],
-                    };
-                    assert!(expected.contains(&status), "{page}, {who}: {status}");
-                }
+        for (who, token) in &strangers {
+            // Who one is, one may know without any scope; a session without any is opened and of no use.
+            if *who == "no scopes" && matches!(route.needs, Needs::Operator) {
                 continue;
             }
-            Needs::Operator | Needs::Within(_) | Needs::Scope(_) => {}
-        }
-        for (who, token) in &strangers {
             let (status, code) = answer(&scene, &route, token.as_deref()).await;
-            let known = *who == "no scopes";
-            match (known, route.needs) {
-                (true, Needs::Operator) => {}
-                (true, _) => assert_eq!((status, code.as_str()), (403, "forbidden"), "{page}, {who}"),
-                (false, _) => assert_eq!((status, code.as_str()), (401, "unauthorized"), "{page}, {who}"),
-            }
+            let expected: &[u16] = match route.needs {
+                Needs::Nothing => welcome(&route),
+                Needs::OneTimeToken => &[401],
+                // Whoever is an agent is refused later, for want of an upgrade.
+                Needs::Agent if *who == "an agent's own token" => &[400],
+                Needs::Within(_) | Needs::Scope(_) if *who == "no scopes" => &[403],
+                Needs::Agent | Needs::Operator | Needs::Within(_) | Needs::Scope(_) => &[401],
+            };
+            assert!(expected.contains(&status), "{page}, {who}: {status} {code}");
         }
-        for (who, scope, has_reach, token) in &roles {
-            let (status, code) = answer(&scene, &route, Some(token)).await;
-            if !opens(route.needs, *scope, *has_reach) {
-                assert_eq!((status, code.as_str()), (403, "forbidden"), "{page}, {who}");
-            } else if *has_reach {
-                // Let in, and what they ask for is not theirs: unknown, forbidden, or an empty list.
-                assert!(matches!(status, 200 | 201 | 204 | 403 | 404), "{page}, {who}: {status} {code}");
-            } else {
-                assert!(welcome.contains(&status), "{page}, {who}: {status} {code}");
+        if !is_operators(&route) {
+            continue;
+        }
+        // An admin's own token in the wrong place, or shown twice, or by a page of somebody else's.
+        let nobody = |request: RequestBuilder| async move {
+            let reply = Operator::try_send(request).await.unwrap();
+            (reply.status, reply.text())
+        };
+        for name in ["token", "access_token", "jwt"] {
+            let (status, text) = nobody(request_with(&scene, &route, None, &format!("{name}={admin}"))).await;
+            assert!(status == 401 && !text.contains(&admin), "{page}, in the URL as {name}: {status} {text}");
+        }
+        let twice = request(&scene, &route, Some(&admin)).header("authorization", format!("Bearer {admin}"));
+        assert_eq!(nobody(twice).await.0, 401, "{page}, twice");
+        let by_cookie = |site: &str, csrf: Option<&str>| {
+            let request = request(&scene, &route, None).header("cookie", &browser.cookie);
+            let request = request.header("sec-fetch-site", site);
+            csrf.iter().fold(request, |request, csrf| request.header("hoist-csrf", *csrf))
+        };
+        let other = "0".repeat(64);
+        for (site, csrf) in [
+            ("cross-site", Some(browser.csrf.as_str())),
+            ("same-site", Some(&browser.csrf)),
+            ("same-origin", None),
+            ("same-origin", Some(&other)),
+        ] {
+            if site == "same-origin" && route.method == Method::GET {
+                continue;
             }
+            let (status, text) = nobody(by_cookie(site, csrf)).await;
+            assert!(status == 403 && text.contains("cross_site"), "{page}, {site} {csrf:?}: {status} {text}");
         }
     }
-    // Tokens in a URL, and two of them, open nothing.
-    let admin = operator(&[Scope::Admin]);
-    let in_url = scene.operator().with_token(None).request(Method::GET, &format!("/clients?token={admin}"));
-    assert_eq!(Operator::try_send(in_url).await.unwrap().status, 401);
-    let twice = scene.operator().with_token(Some(&admin)).request(Method::GET, "/clients");
-    let twice = twice.header("authorization", format!("Bearer {admin}"));
-    assert_eq!(Operator::try_send(twice).await.unwrap().status, 401);
+    assert_eq!(record(&scene).await, before, "who is refused has changed nothing");
+    let log = scene.server.log();
+    assert!(!log.contains(&admin), "a token stands in the log");
+    cancel(&scene).await;
+    scene.finish_open().await;
+}
+
+#[tokio::test]
+async fn every_page_lets_in_whom_it_should_and_nobody_else() {
+    let scene = Scene::earnest().start().await;
+    let bound = |clients: serde_json::Value| {
+        let mut claims = jwt::operator_claims("bound", &[Scope::Admin]);
+        claims["clients"] = clients;
+        scene.sign(&claims)
+    };
+    let roles: Vec<(&str, Scope, Option<bool>, String)> = vec![
+        ("read", Scope::Read, None, scene.operator_token(&[Scope::Read])),
+        ("download", Scope::Download, None, scene.operator_token(&[Scope::Download])),
+        ("admin", Scope::Admin, None, scene.operator_token(&[Scope::Admin])),
+        ("admin of these", Scope::Admin, Some(true), bound(json!({"prefix": "matrix-"}))),
+        ("admin of others", Scope::Admin, Some(false), bound(json!({"labels": {"region": "south"}}))),
+    ];
+    for route in routes().into_iter().filter(is_operators) {
+        let page = format!("{} {}", route.method, route.path);
+        for (who, scope, reaches, token) in &roles {
+            let (status, code) = answer(&scene, &route, Some(token)).await;
+            if !opens(route.needs, Some(*scope), reaches.is_some()) {
+                assert_eq!((status, code.as_str()), (403, "forbidden"), "{page}, {who}");
+            } else if *reaches == Some(false) || (*reaches == Some(true) && route.path == "/tokens") {
+                assert_eq!((status, code.as_str()), out_of_reach(&route), "{page}, {who}");
+            } else {
+                assert!(welcome(&route).contains(&status), "{page}, {who}: {status} {code}");
+            }
+        }
+        // And an admin's session, from its own page.
+        let browser = Browser::open(&scene, &roles[2].3).await;
+        if (route.method.as_str(), route.path) != ("POST", "/session") {
+            let own = request(&scene, &route, None).header("cookie", &browser.cookie);
+            let own = own.header("sec-fetch-site", "same-origin").header("hoist-csrf", &browser.csrf);
+            let status = Operator::try_send(own).await.unwrap().status;
+            assert!(welcome(&route).contains(&status), "{page}, by session: {status}");
+        }
+    }
     cancel(&scene).await;
     scene.finish_open().await;
 }

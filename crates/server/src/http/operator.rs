@@ -40,6 +40,8 @@ pub(super) enum Proof {
     },
     /// By a session's cookie.
     Session {
+        /// The `jti` of the token that opened it.
+        token_id: String,
         /// SHA-256 of what the cookie says.
         cookie_sha256: String,
         /// What `Hoist-CSRF` must say.
@@ -56,11 +58,12 @@ impl Operator {
         Self { name, scopes: vec![Scope::Admin], reach: None, proof: Proof::Trial }
     }
 
-    /// Gives the id of the token that was shown; none where none was.
+    /// Gives the id of the token that was shown, now or when the session was opened; none where none was.
     pub(super) fn token_id(&self) -> Option<String> {
         match &self.proof {
             Proof::Token { id, .. } => Some(id.clone()),
-            Proof::Trial | Proof::Session { .. } => None,
+            Proof::Session { token_id, .. } => Some(token_id.clone()),
+            Proof::Trial => None,
         }
     }
 

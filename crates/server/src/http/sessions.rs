@@ -55,7 +55,8 @@ pub(super) async fn of_cookie(pages: &Pages, parts: &Parts, value: &str) -> Resu
     if session.last_used_at.plus_secs(secs(NOTED_EVERY)) <= now {
         pages.store.session_used(&sha256, now).await?;
     }
-    let proof = Proof::Session { cookie_sha256: sha256, csrf, expires_at: session.expires_at };
+    let SessionRow { token_id, expires_at, .. } = session;
+    let proof = Proof::Session { token_id, cookie_sha256: sha256, csrf, expires_at };
     Ok(Operator { name: session.operator, scopes: session.scopes, reach: session.reach, proof })
 }
 
