@@ -40,6 +40,9 @@ const TAKEN_WAIT: Duration = Duration::from_secs(60);
 /// How long an agent stays away that was linked, and is refused now.
 const REFUSED_WAIT: Duration = Duration::from_secs(15 * 60);
 
+/// How much of what a server says in words is logged, in characters.
+const MAX_SAID_CHARS: usize = 512;
+
 /// Longest wait that a server can ask for, by `goodbye` or by `Retry-After`.
 const MAX_GOODBYE_WAIT: Duration = Duration::from_secs(15 * 60);
 
@@ -347,8 +350,9 @@ impl<C: Caller> Reader<'_, C> {
             let text = match frame {
                 Message::Text(text) => text,
                 Message::Close(frame) => {
-                    let why = frame
-                        .map_or_else(String::new, |frame| format!(" ({}: {})", frame.code, frame.reason));
+                    let why = frame.map_or_else(String::new, |frame| {
+                        format!(" ({}: {:?})", frame.code, frame.reason.as_str())
+                    });
                     return End::Lost(format!("the server closed it{why}"));
                 }
                 Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
@@ -368,17 +372,19 @@ impl<C: Caller> Reader<'_, C> {
             }
             Ok(ToAgent::Renew(renew)) => self.links.renew(&renew).await,
             Ok(ToAgent::Goodbye(goodbye)) => {
-                info!(reason = ?goodbye.reason, message = goodbye.message, "goodbye");
+                // Quoted, as all that a server says: a line end in it would forge another line of the log.
+                let says: String = goodbye.message.chars().take(MAX_SAID_CHARS).collect();
+                info!(reason = ?goodbye.reason, ?says, "goodbye");
                 return Some(End::Goodbye(Duration::from_millis(goodbye.reconnect_after_ms)));
             }
-            Ok(ToAgent::Unsupported(it)) => warn!(kind = it.kind, "the server did not understand a message"),
+            Ok(ToAgent::Unsupported(it)) => warn!(kind = ?it.kind, "the server did not understand a message"),
             Ok(said) => {
                 if self.links.events.send(LinkEvent::Said(said)).await.is_err() {
                     return Some(End::Stopped);
                 }
             }
             Err(failure) => {
-                warn!(error = %failure, "a message of the server is not understood");
+                warn!(error = ?failure.to_string(), "a message of the server is not understood");
                 let kind = match failure {
                     DecodeError::Unknown { kind } => kind,
                     DecodeError::TooLong { .. } | DecodeError::Malformed(_) => "malformed".to_owned(),

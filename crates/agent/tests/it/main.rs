@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names the messages that it waits for")]
 
+mod hostile;
 mod links;
 mod rates;
 mod support;
