@@ -12,6 +12,9 @@ use crate::text;
 /// Lines of a page.
 const PAGE: u32 = 1000;
 
+/// How often the check begins anew because old lines are cut while it reads.
+const MOST_TRIES: u32 = 5;
+
 pub(super) async fn run(api: &Api, asked: Audit, json: bool) -> Result<(), Failure> {
     match &asked.what {
         Some(Verify::Verify { heads }) => verify(api, heads, json).await,
@@ -69,27 +72,18 @@ fn row(line: &Line) -> Vec<String> {
 }
 
 async fn verify(api: &Api, heads: &[Head], json: bool) -> Result<(), Failure> {
-    let mut cursor = None;
-    let mut chain: Option<Chain> = None;
-    let mut count = 0_u64;
-    loop {
-        let ask = Ask::get(&["audit"])
-            .query("order", Some("oldest".to_owned()))
-            .query("limit", Some(PAGE.to_string()))
-            .query("cursor", cursor);
-        let page: AuditPage = api.send(&ask).await?.value;
-        let chain = chain.get_or_insert_with(|| Chain::new(sha256, page.cut.clone(), heads));
-        for line in &page.lines {
-            chain.take(line).map_err(|broken| Failure::Broken(broken.to_string()))?;
-            count += 1;
+    let mut tries = 0;
+    let (count, last) = loop {
+        match read_chain(api, heads).await? {
+            Some(read) => break read,
+            None if tries < MOST_TRIES => tries += 1,
+            None => {
+                let why =
+                    "retention cuts faster than the trail is read: ask again, from nearer to the server";
+                return Err(Failure::Broken(why.to_owned()));
+            }
         }
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    let chain = chain.unwrap_or_else(|| Chain::new(sha256, None, heads));
-    let last = chain.end().map_err(|broken| Failure::Broken(broken.to_string()))?;
+    };
     if json {
         return text::print(&json!({ "lines": count, "head": last.to_string() }).to_string());
     }
@@ -102,9 +96,51 @@ async fn verify(api: &Api, heads: &[Head], json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Reads all lines and checks them; gives how many there are, and the last. Gives none where lines that were not read yet were
+/// cut meanwhile.
+async fn read_chain(api: &Api, heads: &[Head]) -> Result<Option<(u64, Head)>, Failure> {
+    let (mut chain, mut cursor, mut count) = (None::<Chain>, None, 0_u64);
+    loop {
+        let ask = Ask::get(&["audit"])
+            .query("order", Some("oldest".to_owned()))
+            .query("limit", Some(PAGE.to_string()))
+            .query("cursor", cursor);
+        let page: AuditPage = api.send(&ask).await?.value;
+        let chain = chain.get_or_insert_with(|| Chain::new(sha256, page.cut.clone(), heads));
+        if chain.is_overtaken(page.cut.as_ref()) {
+            return Ok(None);
+        }
+        for line in &page.lines {
+            chain.take(line).map_err(|broken| Failure::Broken(broken.to_string()))?;
+            count += 1;
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            let last = std::mem::replace(chain, Chain::new(sha256, None, &[])).end();
+            return Ok(Some((count, last.map_err(|broken| Failure::Broken(broken.to_string()))?)));
+        }
+    }
+}
+
 fn sha256(bytes: &[u8]) -> [u8; 32] {
     let digest = digest::digest(&digest::SHA256, bytes);
     let mut out = [0; 32];
     out.copy_from_slice(digest.as_ref());
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// For whoever writes a check of their own.
+    #[test]
+    fn the_documented_line_has_the_hash_that_it_shows() {
+        let docs = include_str!("../../../../docs/operations.md");
+        let shown = docs.lines().find(|line| line.starts_with("{\"node\":")).unwrap();
+        let line: Line = serde_json::from_str(shown).unwrap();
+        assert_eq!(line.hash, line.computed(sha256));
+        let encoded = String::from_utf8(line.encoded()).unwrap();
+        assert!(docs.contains(&encoded), "{encoded}");
+    }
 }

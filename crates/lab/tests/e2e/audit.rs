@@ -234,6 +234,16 @@ async fn whoever_does_not_wait_for_the_answer_leaves_no_deed_unsettled() {
              Content-Length: 0\r\n\r\n"
         );
         caller.write_all(text.as_bytes()).await.unwrap();
+        match nth % 4 {
+            // Some wait for the first byte of the answer, some are gone before the request is read, some in between.
+            0 => caller.readable().await.unwrap(),
+            1 => {}
+            turns => {
+                for _ in 0..turns * 20 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
         drop(caller);
     }
     let options = SqliteConnectOptions::new().filename(scene.server.data_dir().join("hoist.sqlite"));
@@ -244,9 +254,54 @@ async fn whoever_does_not_wait_for_the_answer_leaves_no_deed_unsettled() {
              (select count(*) from audit where action = 'client.revoke') as told";
         let row = sqlx::query(all).fetch_one(&pool).await.unwrap();
         let (open, done, told): (i64, i64, i64) = (row.get("open"), row.get("done"), row.get("told"));
-        if open == 0 && done == told && done > 0 { Ok(()) } else { Err(format!("{open} {done} {told}")) }
+        if open == 0 && done == told && done >= 15 { Ok(()) } else { Err(format!("{open} {done} {told}")) }
     })
     .await;
+    pool.close().await;
+    scene.finish().await;
+}
+
+/// Where the trail cannot be written nothing is done, and whoever asked is told so.
+#[tokio::test]
+async fn a_deed_that_cannot_be_noted_is_not_done() {
+    let scene = Scene::earnest().start().await;
+    let admin = scene.operator();
+    let options = SqliteConnectOptions::new().filename(scene.server.data_dir().join("hoist.sqlite"));
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+    // All else can be written, as on a disk with room for everything but the trail.
+    for table in ["audit", "audit_intents"] {
+        let full = format!(
+            "create trigger full_{table} before insert on {table} begin select raise(abort, 'full'); end"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(full)).execute(&pool).await.unwrap();
+    }
+    let deeds = [
+        admin.request(Method::POST, "/clients/till-1/revoke"),
+        admin
+            .request(Method::POST, "/tokens")
+            .header("content-type", "application/json")
+            .body(json!({"kind": "enrolment", "subject": "till-1"}).to_string()),
+        admin
+            .request(Method::POST, "/trigger-download/till-1")
+            .header("content-type", "application/json")
+            .body(json!({"allow_unknown": true}).to_string()),
+    ];
+    for deed in deeds {
+        let reply = Operator::try_send(deed).await.unwrap();
+        assert_eq!(reply.status, 503, "{}", reply.text());
+        assert!(reply.header("retry-after").is_some());
+    }
+    let all = "select (select count(*) from clients where tokens_not_before > 0) + (select count(*) from enrolments) \
+         + (select count(*) from downloads) as done";
+    let done: i64 = sqlx::query(all).fetch_one(&pool).await.unwrap().get("done");
+    assert_eq!(done, 0);
+    for table in ["audit", "audit_intents"] {
+        sqlx::query(sqlx::AssertSqlSafe(format!("drop trigger full_{table}"))).execute(&pool).await.unwrap();
+    }
+    let revoke = admin.request(Method::POST, "/clients/till-1/revoke");
+    assert_eq!(Operator::try_send(revoke).await.unwrap().status, 200, "and then it is served again");
+    let told = lines(&scene).await;
+    assert_eq!(told.iter().filter(|line| line.action == "client.revoke" && line.status == 200).count(), 1);
     pool.close().await;
     scene.finish().await;
 }

@@ -12,6 +12,7 @@ mod grants;
 mod happy;
 mod identity;
 mod life;
+mod limits;
 mod links;
 mod matrix;
 mod openapi;

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use axum::extract::Request;
+use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hoist_wire::ErrorCode;
@@ -17,13 +18,15 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 
 /// Answers a request in time, or says that it took too long.
 pub(super) async fn bounded(request: Request, next: Next) -> Response {
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     match timeout(ANSWER_WITHIN, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
             let secs = ANSWER_WITHIN.as_secs();
-            let detail = format!(
-                "no answer within {secs} s: the body came too slowly, or the server is busy; try again"
-            );
+            // What was begun is carried through, also when nobody waits any more.
+            let mend = if changes { "look whether it was done, and try again" } else { "try again" };
+            let detail =
+                format!("no answer within {secs} s: the body came too slowly, or the server is busy; {mend}");
             Problem::new(ErrorCode::NotReady, detail).into_response()
         }
     }

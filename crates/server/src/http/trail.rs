@@ -65,11 +65,12 @@ pub(super) async fn list(pages: State, uri: Uri) -> Result<Json<AuditPage>, Prob
         oldest_first: order.unwrap_or_default() == Order::Oldest,
         cursor,
     };
-    // The cut is read first: lines that go meanwhile are then missing behind it, and not before it.
-    let cut = pages.store.trail_cut(node).await?;
     let mut lines = pages.store.trail(node, &filter, limit + 1).await?;
+    // The cut is read last, and what went meanwhile is left out: so whoever checks the chain sees no gap behind the cut.
+    let cut = pages.store.trail_cut(node).await?;
     let more = lines.len() > limit as usize;
     lines.truncate(limit as usize);
     let next = lines.last().filter(|_| more).map(|line| line.seq.to_string());
+    lines.retain(|line| cut.as_ref().is_none_or(|cut| line.seq > cut.seq));
     Ok(Json(AuditPage { lines, next, cut }))
 }

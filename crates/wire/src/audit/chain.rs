@@ -111,6 +111,11 @@ impl Chain {
         self.check_heads(seq, &line.hash)
     }
 
+    /// Tells whether retention has cut lines that were not read yet: then the check begins anew, behind the cut.
+    pub fn is_overtaken(&self, cut: Option<&Head>) -> bool {
+        cut.is_some_and(|cut| cut.seq > self.last.seq)
+    }
+
     fn check_heads(&mut self, seq: u64, hash: &str) -> Result<(), Broken> {
         let wanted = self.heads.remove(&seq).unwrap_or_default();
         match wanted.into_iter().find(|wanted| wanted != hash) {

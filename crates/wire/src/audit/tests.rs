@@ -143,3 +143,17 @@ fn a_head_is_read_as_it_is_written() {
         assert!(bad.parse::<Head>().is_err(), "{bad}");
     }
 }
+
+#[test]
+fn a_cut_while_the_trail_is_read_is_no_gap() {
+    let lines = chain(&["one", "two", "three", "four", "five"]);
+    let head = |n: usize| Head { seq: lines[n].seq, hash: lines[n].hash.clone() };
+    let mut first = Chain::new(sum, None, &[]);
+    first.take(&lines[0]).unwrap();
+    assert!(!first.is_overtaken(None) && !first.is_overtaken(Some(&head(0))));
+    assert!(first.is_overtaken(Some(&head(2))), "two and three went meanwhile");
+    assert!(first.take(&lines[3]).is_err());
+    let mut again = Chain::new(sum, Some(head(2)), &[]);
+    assert!(!again.is_overtaken(Some(&head(2))));
+    again.take(&lines[3]).unwrap();
+}
