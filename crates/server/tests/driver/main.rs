@@ -6,6 +6,7 @@
 mod bucket;
 mod clones;
 mod ctx;
+mod deadline;
 mod late;
 mod links;
 mod litter;
