@@ -173,12 +173,17 @@ impl Ctx {
 
     /// Writes a request for a file.
     pub(crate) async fn ask(&self, server: &Server) -> DownloadId {
+        self.ask_for(server, None).await
+    }
+
+    /// Asks for a download that lives so long.
+    pub(crate) async fn ask_for(&self, server: &Server, ttl_secs: Option<u64>) -> DownloadId {
         let now = self.clock.now();
         let record = Record {
             id: download_id(&*self.clock),
             client_id: client(),
             version: 1,
-            life: Life::queued(now, None, OnChange::Restart),
+            life: Life::queued(now, ttl_secs, OnChange::Restart),
             file_path: None,
             found: None,
             object_key: None,
