@@ -7,7 +7,8 @@ use hoist_wire::to_agent::{Answer, Goodbye, GoodbyeReason, Grant, Renew};
 use hoist_wire::{Attempt, ErrorCode, Sealed, Timestamp, ToAgent, ToServer};
 
 use crate::numbers;
-use crate::support::{Agent, Bucket, Job, Proxy, Server};
+use crate::proxy::Proxy;
+use crate::support::{Agent, Bucket, Job, Server};
 
 #[tokio::test]
 async fn refusals_have_their_codes() {

@@ -4,6 +4,7 @@
 
 mod hostile;
 mod links;
+mod proxy;
 mod rates;
 mod support;
 mod tls;
