@@ -79,7 +79,10 @@ impl Roots {
             .map(|path| {
                 let failed = |source| RootsError::Root { path: path.clone(), source };
                 let real = path.canonicalize().map_err(failed)?;
-                std::fs::read_dir(&real).map_err(failed)?;
+                // It need not be one that the agent may list.
+                if !std::fs::metadata(&real).map_err(failed)?.is_dir() {
+                    return Err(failed(io::ErrorKind::NotADirectory.into()));
+                }
                 Ok(Root { written: path.clone(), real })
             })
             .collect::<Result<_, RootsError>>()?;

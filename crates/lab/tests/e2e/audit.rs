@@ -81,6 +81,30 @@ async fn a_flood_of_refusals_is_counted_to_the_last_one() {
     scene.finish().await;
 }
 
+/// Whoever need not show who it is fills the trail no more than whoever fails to.
+#[tokio::test]
+async fn a_flood_of_what_is_no_enrolment_is_counted_too() {
+    let mut scene = Scene::earnest().start().await;
+    let stranger = scene.operator().with_token(None);
+    for n in 0..137 {
+        let request = stranger.request(Method::POST, "/ws/enroll").header("content-type", "application/json");
+        let body = match n % 3 {
+            0 => "no JSON".to_owned(),
+            1 => json!({"token": "enroll_x", "public_key": "x", "proof": "x"}).to_string(),
+            _ => " ".repeat(5_000),
+        };
+        let status = Operator::try_send(request.body(body)).await.unwrap().status;
+        assert!(matches!(status, 400 | 413), "{status}");
+    }
+    scene.server.terminate().await;
+    scene.server.restart().await;
+    let lines = lines(&scene).await;
+    let refused: Vec<_> = lines.iter().filter(|line| line.from.is_some() && line.status >= 400).collect();
+    assert_eq!(refused.iter().map(|line| line.count).sum::<u64>(), 137);
+    assert!(refused.len() < 60, "{} lines", refused.len());
+    scene.finish().await;
+}
+
 #[tokio::test]
 async fn what_was_answered_is_in_the_chain_also_after_a_sudden_death() {
     let mut scene = Scene::earnest().start().await;

@@ -247,10 +247,12 @@ impl Gate {
     async fn note(&self, begun: Option<Begun>, mut deed: Deed, response: Response) -> Response {
         let (status, told) = (response.status(), response.extensions());
         let too_many = told.get::<Refused>().is_some_and(|refused| refused.0 == ErrorCode::TooManyAttempts);
-        let refused = too_many
-            || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::CONFLICT);
         let changes = self.changes();
         deed.who = deed.who.or_else(|| told.get::<Recognised>().map(|it| it.0.clone()));
+        // Of nobody who was recognised all that comes to nothing is a refusal, whatever was wrong with it.
+        let refused = too_many
+            || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::CONFLICT)
+            || (changes && deed.who.is_none() && !status.is_success());
         let outcome = Outcome {
             status: status.as_u16(),
             code: told.get::<Refused>().map(|refused| refused.0),
