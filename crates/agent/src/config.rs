@@ -16,6 +16,7 @@ use hoist_wire::{AGENT_AUDIENCE, ClientId, OnChange};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::keyfile::{KeyError, KeyFile};
+use crate::platform;
 use crate::policy::{self, Policy, PolicyError};
 use crate::proxy::Proxies;
 use crate::server_url::ServerUrl;
@@ -169,7 +170,9 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// Not a token of an agent.
-    #[error("CLIENT_TOKEN is not a token of an agent: {0}; make one with `hoist token client ID`")]
+    #[error(
+        "CLIENT_TOKEN (or the file CLIENT_TOKEN_FILE) is not a token of an agent: {0}; make one with `hoist token client ID`"
+    )]
     Token(&'static str),
     /// The id and the token disagree.
     #[error(
@@ -341,7 +344,7 @@ impl TokenSource {
 
 fn read_token(path: &Path) -> Result<SecretString, ConfigError> {
     let failed = |source| ConfigError::TokenFile { path: path.to_owned(), source };
-    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let text = platform::read_own(path, platform::MAX_SECRET_BYTES).map_err(failed)?;
     Ok(SecretString::from(text.trim()))
 }
 

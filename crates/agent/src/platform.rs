@@ -123,21 +123,53 @@ fn hardware_addresses() -> Vec<String> {
     found
 }
 
+/// Opens a file of the agent's own settings: a regular one. Whatever else stands there is not waited for.
+///
+/// # Errors
+/// Whatever the system says; `InvalidInput` where it is no regular file.
+fn open_own(path: &Path) -> io::Result<File> {
+    let flags =
+        i32::from_ne_bytes((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits().to_ne_bytes());
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file: name one"))
+}
+
+/// Reads a text file of the agent's own settings, of at most `most` bytes.
+///
+/// # Errors
+/// Whatever the system says; `InvalidInput` where it is no regular file, `FileTooLarge` where it has more.
+pub(crate) fn read_own(path: &Path, most: usize) -> io::Result<String> {
+    read_text(open_own(path)?, most)
+}
+
+fn read_text(file: File, most: usize) -> io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    file.take(most as u64 + 1).read_to_string(&mut text)?;
+    if text.len() <= most {
+        return Ok(text);
+    }
+    let why = format!("it is over the limit of {most} bytes: make it shorter");
+    Err(io::Error::new(io::ErrorKind::FileTooLarge, why))
+}
+
+/// Largest file with a secret, in bytes.
+pub(crate) const MAX_SECRET_BYTES: usize = 64 * 1024;
+
 /// Reads a secret that nobody but the owner may read; gives the file's rights where others may.
 ///
 /// # Errors
 /// Whatever the system says.
 pub(crate) fn read_private(path: &Path) -> io::Result<Result<String, u32>> {
-    use std::io::Read as _;
-    use std::os::unix::fs::MetadataExt as _;
-    let mut file = File::open(path)?;
+    let file = open_own(path)?;
     let mode = file.metadata()?.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Ok(Err(mode));
     }
-    let mut text = String::new();
-    file.read_to_string(&mut text)?;
-    Ok(Ok(text))
+    read_text(file, MAX_SECRET_BYTES).map(Ok)
 }
 
 /// Writes a secret to `path` so that a reader sees the old or the new one whole, and nobody but the owner sees any.
@@ -201,6 +233,22 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(write_private(&dir.path().join("absent/token"), "new").is_err());
+    }
+
+    #[test]
+    fn what_is_no_regular_file_or_too_large_is_no_setting_and_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, mode, 0).unwrap();
+        for path in [pipe.as_path(), dir.path(), Path::new("/dev/zero")] {
+            assert_eq!(read_own(path, 100).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{path:?}");
+            assert_eq!(read_private(path).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{path:?}");
+        }
+        let file = dir.path().join("file");
+        std::fs::write(&file, "x".repeat(100)).unwrap();
+        assert_eq!(read_own(&file, 100).unwrap().len(), 100);
+        assert_eq!(read_own(&file, 99).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct ServerProcess {
     start: Start,
     data_dir: PathBuf,
     program: Option<Program>,
+    /// The log of the last run that was told to end.
+    ended: String,
     scheme: &'static str,
     port: u16,
     book: Arc<Book>,
@@ -45,8 +47,15 @@ impl ServerProcess {
             folder: folder.to_owned(),
             user: None,
         };
-        let mut server =
-            Self { start, data_dir, program: None, scheme: "http", port: 0, book: Arc::clone(book) };
+        let mut server = Self {
+            start,
+            data_dir,
+            program: None,
+            ended: String::new(),
+            scheme: "http",
+            port: 0,
+            book: Arc::clone(book),
+        };
         server.run().await;
         server
     }
@@ -93,9 +102,9 @@ impl ServerProcess {
         &self.data_dir
     }
 
-    /// Gives the log of its present run, or an empty text while it is down.
+    /// Gives the log of its present run; while it is down, of the last one that was told to end.
     pub fn log(&self) -> String {
-        self.program.as_ref().map(Program::stderr).unwrap_or_default()
+        self.program.as_ref().map_or_else(|| self.ended.clone(), Program::stderr)
     }
 
     /// Kills it as a power cut does.
@@ -121,7 +130,9 @@ impl ServerProcess {
     pub async fn terminate(&mut self) -> ExitStatus {
         let mut program = self.program.take().expect("a server to end");
         program.signal(Signal::TERM);
-        program.exit(WITHIN).await
+        let status = program.exit(WITHIN).await;
+        self.ended = program.stderr();
+        status
     }
 
     /// Starts it again on the same data and the same port.

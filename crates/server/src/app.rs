@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::{Audit, retain};
+use crate::audit::{Audit, Ending, retain};
 use crate::bucket::{BadEndpoint, Bucket, BucketError, Check, S3Bucket, StaticCredentials, Verdict};
 use crate::census::Census;
 use crate::clock::{RealWorld, World, chance, random_id};
@@ -115,6 +115,7 @@ pub struct App {
     depot: Option<Depot>,
     stop: CancellationToken,
     tasks: Tasks,
+    trail_ends: Ending,
     /// Held until the process ends: DATA_DIR is this server's alone.
     _lock: File,
 }
@@ -214,6 +215,7 @@ impl App {
         if let Some(certificates) = certificates {
             lasting(&mut tasks, "the look at the certificate", certificates.watch(stop.clone()));
         }
+        let trail_ends = trail.ending();
         lasting(&mut tasks, "the audit trail", trail.run(Arc::clone(&world)));
         let ((store, retention), world_too) = (kept, Arc::clone(&world));
         lasting(&mut tasks, "the retention", retain(store, world_too, node, retention, stop.clone()));
@@ -222,7 +224,19 @@ impl App {
             let (create, world) = (config.create_bucket, Arc::clone(&world));
             passing(&mut tasks, probing.until_answered(create, config, stop.clone(), world));
         }
-        Ok(Self { address, scheme, links, downloads, readiness, world, depot, stop, tasks, _lock: lock })
+        Ok(Self {
+            address,
+            scheme,
+            links,
+            downloads,
+            readiness,
+            world,
+            depot,
+            stop,
+            tasks,
+            trail_ends,
+            _lock: lock,
+        })
     }
 
     /// Where it listens.
@@ -270,7 +284,10 @@ impl App {
         if timeout(GRACE, self.downloads.drained()).await.is_err() {
             tracing::warn!("some downloads did not come to rest in time: they go on after the next start");
         }
-        let _ = timeout(GRACE, async { while self.tasks.join_next().await.is_some() {} }).await;
+        if timeout(GRACE, async { while self.tasks.join_next().await.is_some() {} }).await.is_err() {
+            // Some connection hangs, and its page could note something: the trail ends all the same, with its head.
+            let _ = timeout(GRACE, self.trail_ends.end()).await;
+        }
         self.tasks.shutdown().await;
         if let Some(depot) = self.depot {
             depot.stop().await;

@@ -16,6 +16,9 @@ const MOST_AHEAD: u64 = 64 << 20;
 /// … and which part of a day's share.
 const SHARE_AHEAD: u64 = 64;
 
+/// Largest file that could be one, in bytes.
+const MAX_DAY_BYTES: usize = 256;
+
 /// What the file begins with: another rule gets another name.
 const VERSION: &str = "hoist-day-1";
 
@@ -69,7 +72,7 @@ impl Kept {
 /// Reads what a file says. One that says nothing that can be read has the day used up: nobody knows what was sent, and
 /// tomorrow mends it.
 fn read(path: &Path, now_secs: i64) -> Today {
-    let text = match std::fs::read_to_string(path) {
+    let text = match platform::read_own(path, MAX_DAY_BYTES) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Today::default(),
         Err(error) => error.to_string(),

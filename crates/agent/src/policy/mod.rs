@@ -23,6 +23,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tracing::{error, info};
 
+use crate::platform;
+
 use file::Written;
 use hosts::Hosts;
 use hours::Hours;
@@ -146,7 +148,14 @@ impl Policy {
         // Before any look at the disk: outside the hours every request is answered alike.
         rules.open_now()?;
         match asked.and_then(|asked| asked.strip_prefix(names::MARK)) {
-            Some(name) => rules.roots.open(Some(&rules.names.newest(name)?)),
+            Some(name) => {
+                let path = rules.names.newest(name)?;
+                // By the name it was asked for, and by no other is it answered.
+                rules.roots.open(Some(&path)).map_err(|not_given| NotGiven {
+                    message: not_given.message.replace(&path, asked.unwrap_or_default()),
+                    ..not_given
+                })
+            }
             None => rules.roots.open(asked),
         }
     }
@@ -225,14 +234,8 @@ impl Source {
 
 fn read_file(path: &Path) -> Result<Written, PolicyError> {
     let failed = |source| PolicyError::Read { path: path.to_owned(), source };
-    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let text = platform::read_own(path, MAX_POLICY_BYTES).map_err(failed)?;
     let bad = |what| PolicyError::Bad { path: path.to_owned(), what };
-    if text.len() > MAX_POLICY_BYTES {
-        return Err(bad(format!(
-            "it has {} bytes, over the limit of {MAX_POLICY_BYTES}: make it shorter",
-            text.len()
-        )));
-    }
     Written::parse(&text).map_err(|error| bad(error.to_string()))
 }
 

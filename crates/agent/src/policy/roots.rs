@@ -208,16 +208,23 @@ impl Roots {
     /// Gives the absolute paths that a request may mean, without a look at the disk; those that lead out mean nothing.
     fn meant(&self, asked: &str) -> Vec<PathBuf> {
         let path = Path::new(asked);
-        let below = self.candidates(path).filter_map(|(root, rest)| {
-            let mut names = PathBuf::new();
+        let below = self.candidates(path).flat_map(|(root, rest)| {
+            let (mut meant, mut names) = (Vec::new(), PathBuf::new());
             for part in rest.components() {
                 match part {
                     Component::Normal(name) => names.push(name),
-                    Component::ParentDir if !names.pop() => return None,
-                    Component::ParentDir | Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+                    // A folder that is only passed through is meant too: whether it is there is nobody's business.
+                    Component::ParentDir => {
+                        meant.push(root.real.join(&names));
+                        if !names.pop() {
+                            return meant;
+                        }
+                    }
+                    Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
                 }
             }
-            Some(root.real.join(names))
+            meant.push(root.real.join(names));
+            meant
         });
         below.chain(self.default_file.iter().filter(|default| default.as_path() == path).cloned()).collect()
     }

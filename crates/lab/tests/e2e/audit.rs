@@ -293,39 +293,61 @@ async fn a_deed_that_cannot_be_noted_is_not_done() {
     let options = SqliteConnectOptions::new().filename(scene.server.data_dir().join("hoist.sqlite"));
     let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
     // All else can be written, as on a disk with room for everything but the trail.
-    for table in ["audit", "audit_intents"] {
-        let full = format!(
-            "create trigger full_{table} before insert on {table} begin select raise(abort, 'full'); end"
-        );
-        sqlx::query(sqlx::AssertSqlSafe(full)).execute(&pool).await.unwrap();
-    }
-    let deeds = [
-        admin.request(Method::POST, "/clients/till-1/revoke"),
-        admin
-            .request(Method::POST, "/tokens")
-            .header("content-type", "application/json")
-            .body(json!({"kind": "enrolment", "subject": "till-1"}).to_string()),
-        admin
-            .request(Method::POST, "/trigger-download/till-1")
-            .header("content-type", "application/json")
-            .body(json!({"allow_unknown": true}).to_string()),
-    ];
-    for deed in deeds {
-        let reply = Operator::try_send(deed).await.unwrap();
-        assert_eq!(reply.status, 503, "{}", reply.text());
-        assert!(reply.header("retry-after").is_some());
+    // Or a trigger passes each line over, and says nothing.
+    for how in ["raise(abort, 'full')", "raise(ignore)"] {
+        for table in ["audit", "audit_intents"] {
+            let trigger =
+                format!("create trigger full_{table} before insert on {table} begin select {how}; end");
+            sqlx::query(sqlx::AssertSqlSafe(trigger)).execute(&pool).await.unwrap();
+        }
+        let deeds = [
+            admin.request(Method::POST, "/clients/till-1/revoke"),
+            admin
+                .request(Method::POST, "/tokens")
+                .header("content-type", "application/json")
+                .body(json!({"kind": "enrolment", "subject": "till-1"}).to_string()),
+            admin
+                .request(Method::POST, "/trigger-download/till-1")
+                .header("content-type", "application/json")
+                .body(json!({"allow_unknown": true}).to_string()),
+        ];
+        for deed in deeds {
+            let reply = Operator::try_send(deed).await.unwrap();
+            assert_eq!(reply.status, 503, "{how}: {}", reply.text());
+            assert!(reply.header("retry-after").is_some());
+        }
+        for table in ["audit", "audit_intents"] {
+            let drop = format!("drop trigger full_{table}");
+            sqlx::query(sqlx::AssertSqlSafe(drop)).execute(&pool).await.unwrap();
+        }
     }
     let all = "select (select count(*) from clients where tokens_not_before > 0) + (select count(*) from enrolments) \
          + (select count(*) from downloads) as done";
     let done: i64 = sqlx::query(all).fetch_one(&pool).await.unwrap().get("done");
     assert_eq!(done, 0);
-    for table in ["audit", "audit_intents"] {
-        sqlx::query(sqlx::AssertSqlSafe(format!("drop trigger full_{table}"))).execute(&pool).await.unwrap();
-    }
     let revoke = admin.request(Method::POST, "/clients/till-1/revoke");
     assert_eq!(Operator::try_send(revoke).await.unwrap().status, 200, "and then it is served again");
     let told = lines(&scene).await;
     assert_eq!(told.iter().filter(|line| line.action == "client.revoke" && line.status == 200).count(), 1);
     pool.close().await;
+    scene.finish().await;
+}
+
+/// A connection that hangs must not keep the last head from the log: it is what shows that a tail was cut.
+#[tokio::test]
+async fn a_stop_says_the_head_also_while_a_request_hangs() {
+    use tokio::io::AsyncWriteExt as _;
+    let mut scene = Scene::earnest().start().await;
+    assert_eq!(scene.operator().get("/audit").await.status, 200);
+    let mut hanging = tokio::net::TcpStream::connect(("127.0.0.1", scene.server.port())).await.unwrap();
+    let head = "POST /ws/enroll HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{";
+    hanging.write_all(head.as_bytes()).await.unwrap();
+    hanging.flush().await.unwrap();
+    let told = |scene: &Scene| scene.server.log().matches("audit head").count();
+    let before = told(&scene);
+    scene.server.terminate().await;
+    assert_eq!(told(&scene), before + 1, "{}", scene.server.log());
+    drop(hanging);
+    scene.server.restart().await;
     scene.finish().await;
 }

@@ -281,16 +281,28 @@ async fn what_a_session_does_is_noted_with_the_token_that_opened_it() {
 async fn a_token_in_a_url_stands_in_no_answer_no_log_and_no_trail() {
     let scene = Scene::earnest().start().await;
     let token = scene.operator_token(&[Scope::Admin]);
-    for url in
-        [format!("/clients?token={token}"), format!("/clients/{token}"), format!("/downloads/{token}?a=b")]
-    {
+    let body = json!({"kind": "enrolment", "subject": "till-1"});
+    let one_time = send(&scene.operator(), Method::POST, "/tokens", Some(body)).await.json();
+    let one_time = one_time["token"].as_str().unwrap().to_owned();
+    scene.book.secret(&one_time);
+    for url in [
+        format!("/clients?token={token}"),
+        format!("/clients/{token}"),
+        format!("/downloads/{token}?a=b"),
+        format!("/status/{one_time}"),
+        format!("/clients?prefix={one_time}"),
+    ] {
         let reply = send(&scene.operator().with_token(None), Method::GET, &url, None).await;
         assert!(reply.status == 401 || reply.status == 404, "{}", reply.status);
-        assert!(!reply.text().contains(&token), "{}", reply.text());
+        assert!(!reply.text().contains(&token) && !reply.text().contains(&one_time), "{}", reply.text());
     }
+    // Also of an admin, who would otherwise have a client of that name now.
+    let revoke = send(&scene.operator(), Method::POST, &format!("/clients/{one_time}/revoke"), None).await;
+    assert_eq!(revoke.status, 401);
     let trail = scene.operator().get("/audit?limit=1000").await.text();
-    assert!(!trail.contains(&token) && trail.contains("401"), "{trail}");
-    assert!(!scene.server.log().contains(&token));
+    assert!(!trail.contains(&token) && !trail.contains(&one_time) && trail.contains("401"), "{trail}");
+    let log = scene.server.log();
+    assert!(!log.contains(&token) && !log.contains(&one_time));
     scene.finish().await;
 }
 
@@ -315,5 +327,35 @@ async fn in_a_trial_no_page_of_another_site_asks_for_anything() {
         assert!(matches!(status, 403 | 415 | 400), "{headers:?}: {status}");
     }
     assert!(operator.downloads().await.is_empty(), "nothing was asked for");
+    scene.finish().await;
+}
+
+/// Revoking twice within a second takes the token that was made in between, too.
+#[tokio::test]
+async fn a_token_that_was_made_between_two_revocations_is_taken_by_the_second() {
+    let scene = Scene::earnest().start().await;
+    let admin = scene.operator();
+    let made = async |body: Value| {
+        let reply = send(&admin, Method::POST, "/tokens", Some(body)).await.json();
+        let token = reply["token"].as_str().unwrap().to_owned();
+        scene.book.secret(&token);
+        token
+    };
+    for _ in 0..3 {
+        for name in ["/operators/nina/revoke", "/clients/till-1/revoke"] {
+            assert_eq!(send(&admin, Method::POST, name, None).await.status, 200);
+        }
+        let nina = made(json!({"kind": "operator", "subject": "nina", "scopes": ["read"]})).await;
+        let nina = admin.with_token(Some(&nina));
+        assert_eq!(nina.get("/clients").await.status, 200);
+        let till = made(json!({"kind": "client", "subject": "till-1"})).await;
+        for name in ["/operators/nina/revoke", "/clients/till-1/revoke"] {
+            assert_eq!(send(&admin, Method::POST, name, None).await.status, 200);
+        }
+        assert_eq!(nina.get("/clients").await.status, 401);
+        let refused =
+            hoist_lab::ScriptedAgent::dial_as(scene.server.port(), &till, "lab.lab", 1, Vec::new()).await;
+        assert_eq!(refused.unwrap_err().status, 401);
+    }
     scene.finish().await;
 }

@@ -23,7 +23,7 @@ use refusals::Refusals;
 pub use retention::Retention;
 pub(crate) use retention::retain;
 use writer::Job;
-pub(crate) use writer::Writer;
+pub(crate) use writer::{Ending, Writer};
 
 /// Most pieces of the trail that wait to be written.
 const QUEUE: usize = 1024;

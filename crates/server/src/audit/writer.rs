@@ -7,6 +7,7 @@ use hoist_wire::Timestamp;
 use hoist_wire::audit::{Entry, Head};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval};
+use tokio_util::sync::CancellationToken;
 
 use super::refusals::Refusals;
 use crate::clock::World;
@@ -37,6 +38,22 @@ pub(super) struct Job {
     pub(super) told: Option<oneshot::Sender<bool>>,
 }
 
+/// The end of the trail's task, also while somebody could still note something: a connection that hangs must not keep the
+/// last head from the log.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ending {
+    asked: CancellationToken,
+    done: CancellationToken,
+}
+
+impl Ending {
+    /// Takes nothing any more, and waits until what was taken is written and the head is said.
+    pub(crate) async fn end(&self) {
+        self.asked.cancel();
+        self.done.cancelled().await;
+    }
+}
+
 /// The task.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -49,6 +66,7 @@ pub(crate) struct Writer {
     said_at: Instant,
     /// The last line that stdout has; none where it gets none.
     shown: Option<u64>,
+    ending: Ending,
 }
 
 impl Writer {
@@ -61,11 +79,28 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let head = store.trail_head(&node).await?.map_or(0, |head| head.seq);
         let shown = to_stdout.then_some(head);
-        Ok(Self { node, store, jobs, refusals, said: 0, said_at: Instant::now(), shown })
+        Ok(Self {
+            node,
+            store,
+            jobs,
+            refusals,
+            said: 0,
+            said_at: Instant::now(),
+            shown,
+            ending: Ending::default(),
+        })
     }
 
-    /// Writes until nobody is left who could note anything: then the pages are gone, and the server stops.
+    /// Gives what ends it.
+    pub(crate) fn ending(&self) -> Ending {
+        self.ending.clone()
+    }
+
+    /// Writes until nobody is left who could note anything: then the pages are gone, and the server stops. Or until it is
+    /// told to end.
     pub(crate) async fn run(mut self, world: Arc<dyn World>) {
+        let Ending { asked, done } = self.ending.clone();
+        let _done = done.drop_guard();
         self.settle(world.now()).await;
         self.say_head(true).await;
         let mut minutes = interval(MINUTE);
@@ -79,6 +114,8 @@ impl Writer {
                     }
                     self.write(&mut batch).await;
                 }
+                // What was taken before is still given.
+                () = asked.cancelled(), if !self.jobs.is_closed() => self.jobs.close(),
                 _ = minutes.tick() => self.count(world.now()).await,
             }
         }

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::admission::Recognised;
 use super::doors::{self, Body};
+use super::shown::ONE_TIME_PREFIX;
 use super::{Pages, Problem, State};
 use crate::audit::{Deed, Detail, Noted, Outcome};
 use crate::bucket::BucketError;
@@ -23,9 +24,6 @@ use crate::store::{Enrolled, Enrolment, StoreError};
 
 /// How long a one-time token is good unless asked otherwise.
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
-
-/// What one-time tokens begin with, so that a person and a scanner for secrets can tell one.
-const TOKEN_PREFIX: &str = "enroll_";
 
 /// Gives a nonce.
 pub(super) async fn nonce(pages: State) -> Result<Response, Problem> {
@@ -106,7 +104,7 @@ pub(super) async fn issue(
     ttl: Option<Duration>,
 ) -> Result<(Sealed, Timestamp), StoreError> {
     let world: &dyn World = &*pages.world;
-    let token = format!("{TOKEN_PREFIX}{}{}", random_id(world), random_id(world));
+    let token = format!("{ONE_TIME_PREFIX}{}{}", random_id(world), random_id(world));
     let created_at = world.now();
     let expires_at = created_at.plus_secs(ttl.unwrap_or(TOKEN_TTL).as_secs());
     let enrolment = Enrolment { token_hash: hash(&token), client_id, created_at, expires_at };

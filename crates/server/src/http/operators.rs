@@ -19,7 +19,10 @@ pub(super) async fn revoke(pages: State, name: InPath) -> Result<Response, Probl
         Problem::new(ErrorCode::InvalidRequest, detail)
     })?;
     tokens::check_name(&operator)?;
-    let made_by = secs(pages.world.now());
+    let now = secs(pages.world.now());
+    // Whoever got a token since the last time, within the same second, got one that says a later one.
+    let before = pages.store.operator_revoked(&operator).await?;
+    let made_by = before.filter(|before| *before >= now).map_or(now, |before| before + 1);
     let sessions_ended = pages.store.revoke_operator(&operator, made_by).await?;
     tracing::info!(operator, sessions_ended, "an operator's tokens were revoked");
     let detail = Detail(format!("{sessions_ended} sessions"));

@@ -17,7 +17,10 @@ pub(super) async fn revoke(
 ) -> Result<Json<Client>, Problem> {
     let client_id = doors::client_id(client)?;
     let now = pages.world.now();
-    pages.store.revoke(&client_id, tokens_not_before(now), now).await?;
+    // A token that was made since the last time may say that very moment.
+    let before = pages.store.standing(&client_id).await?.tokens_not_before;
+    let not_before = tokens_not_before(now).max(Timestamp(before.0 + 1000));
+    pages.store.revoke(&client_id, not_before, now).await?;
     let standing = pages.store.standing(&client_id).await?;
     pages.link.links.recheck(&client_id, &standing);
     tracing::warn!(%client_id, by = operator.name, "a client was revoked");

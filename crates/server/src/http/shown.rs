@@ -76,6 +76,9 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+/// What a one-time token begins with, by which people and log filters know it. 64 hexadecimal digits follow.
+pub(super) const ONE_TIME_PREFIX: &str = "enroll_";
+
 /// Tells whether a token stands in a URL, where logs and histories keep it.
 pub(super) fn in_url(uri: &Uri) -> bool {
     let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
@@ -87,10 +90,13 @@ pub(super) fn in_url(uri: &Uri) -> bool {
     in_query || uri.path().split('/').any(looks_so)
 }
 
-/// Tells whether a text looks like a signed token: `{"` in base64, and two dots.
+/// Tells whether a text looks like a signed token: `{"` in base64, and two dots; or like a one-time token.
 fn looks_so(text: &str) -> bool {
     let text = text.strip_prefix("Bearer ").unwrap_or(text);
-    text.len() >= MIN_TOKEN_BYTES && text.starts_with("eyJ") && text.matches('.').count() >= 2
+    let one_time = text
+        .strip_prefix(ONE_TIME_PREFIX)
+        .is_some_and(|rest| rest.len() == 64 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    one_time || text.len() >= MIN_TOKEN_BYTES && text.starts_with("eyJ") && text.matches('.').count() >= 2
 }
 
 /// Where a session's cookie is at home.

@@ -32,6 +32,9 @@ const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 /// How soon the desk is looked at again after the store failed, or after a slot came back by itself.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// How many messages of a link that are not understood are logged one by one.
+const MOST_MISUNDERSTOOD: u64 = 3;
+
 const PING_EVERY: Duration = Duration::from_secs(PING_INTERVAL_SECS as u64);
 const SILENCE: Duration = Duration::from_secs(LINK_SILENCE_SECS as u64);
 
@@ -105,6 +108,8 @@ pub struct Link<S> {
     heard: Instant,
     /// What the agent may still say.
     allowance: Allowance,
+    /// What it said that nobody understands, or did not understand itself.
+    misunderstood: u64,
     ping_at: Instant,
     desk_at: Option<Instant>,
     timer: Pin<Box<Sleep>>,
@@ -123,6 +128,11 @@ impl<S: Socket> Link<S> {
             Ok(hello) => hello,
             Err(end) => {
                 tracing::info!(%client_id, reason = %end, "a link ended before its hello");
+                if let LinkEnd::Violation(what) = &end
+                    && let Ok(text) = serde_json::to_string(&ToAgent::Goodbye(violation(what)))
+                {
+                    let _ = timeout(GOODBYE_WITHIN, socket.send(Message::Text(text.into()))).await;
+                }
                 let _ = timeout(GOODBYE_WITHIN, socket.close()).await;
                 return;
             }
@@ -160,6 +170,7 @@ impl<S: Socket> Link<S> {
             dirty: false,
             heard: now,
             allowance: Allowance::new(now),
+            misunderstood: 0,
             ping_at: now + PING_EVERY,
             desk_at: None,
             timer: Box::pin(sleep_until(now + PING_EVERY)),
@@ -307,7 +318,7 @@ impl<S: Socket> Link<S> {
             Message::Text(text) => match ToServer::decode(&text) {
                 Ok(message) => self.message(message).await,
                 Err(DecodeError::Unknown { kind }) => {
-                    tracing::warn!(client_id = %self.handle.client_id, kind, "an unknown message");
+                    self.misunderstand(&kind, "an unknown message");
                     self.handle.say(ToAgent::Unsupported(Unsupported { kind }));
                     Ok(())
                 }
@@ -324,10 +335,18 @@ impl<S: Socket> Link<S> {
         }
     }
 
+    /// Logs the first few of them; how many there were is said at the end, or an agent could fill the log.
+    fn misunderstand(&mut self, kind: &str, what: &'static str) {
+        self.misunderstood += 1;
+        if self.misunderstood <= MOST_MISUNDERSTOOD {
+            tracing::warn!(client_id = %self.handle.client_id, kind = printable(kind), what);
+        }
+    }
+
     async fn message(&mut self, message: ToServer) -> Result<(), LinkEnd> {
         let Some(about) = message.about() else {
             if let ToServer::Unsupported(Unsupported { kind }) = message {
-                tracing::warn!(client_id = %self.handle.client_id, kind, "the agent does not know a message");
+                self.misunderstand(&kind, "the agent does not know a message");
                 return Ok(());
             }
             return Err(LinkEnd::Violation(String::from("a second hello")));
@@ -437,15 +456,13 @@ impl<S: Socket> Link<S> {
     async fn close(mut self, end: &LinkEnd) {
         let (handle, seq) = (Arc::clone(&self.handle), self.handle.seq);
         tracing::info!(client_id = %handle.client_id, link = %seq, reason = %chain(end), "link closed");
+        if self.misunderstood > MOST_MISUNDERSTOOD {
+            tracing::warn!(client_id = %handle.client_id, link = %seq, count = self.misunderstood, "messages were not understood");
+        }
         self.context.links.leave(&self.handle);
         self.handle.mailbox.over();
         if let LinkEnd::Violation(what) = end {
-            let goodbye = Goodbye {
-                reason: GoodbyeReason::ProtocolViolation,
-                message: what.clone(),
-                reconnect_after_ms: 60_000,
-            };
-            let _ = timeout(GOODBYE_WITHIN, self.farewell(goodbye)).await;
+            let _ = timeout(GOODBYE_WITHIN, self.farewell(violation(what))).await;
         }
         self.desk.close().await;
         let now = self.context.world.now();
@@ -454,6 +471,11 @@ impl<S: Socket> Link<S> {
         }
         let _ = timeout(GOODBYE_WITHIN, self.socket.close()).await;
     }
+}
+
+fn violation(what: &str) -> Goodbye {
+    let reason = GoodbyeReason::ProtocolViolation;
+    Goodbye { reason, message: what.to_owned(), reconnect_after_ms: 60_000 }
 }
 
 /// Writes an error with all its causes, for the log.

@@ -33,7 +33,9 @@ use crate::bucket::MultipartId;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be opened.
-    #[error("the database {path} cannot be opened: check that its folder exists, is writable and not full")]
+    #[error(
+        "the database {path} cannot be opened: check that its folder exists, is writable and not full, and that it is a database of hoist; one that is damaged is restored from a backup"
+    )]
     Open {
         /// The database.
         path: String,

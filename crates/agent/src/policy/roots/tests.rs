@@ -219,6 +219,12 @@ fn a_denied_file_is_answered_alike_whether_it_exists_or_not() {
     assert_eq!(message("there.key"), message("absent.key"));
     assert_eq!(message("there.key/below"), message("absent/absent.key"));
     assert_eq!(message("there.key").0, ErrorCode::DeniedByPolicy);
+    let place = place_that_denies(&["private/**"]);
+    std::fs::create_dir_all(place.dir.path().join("root/private/deep")).unwrap();
+    for asked in ["private/deep/../../file", "private/absent/../../file", "sub/../private/deep/../../file"] {
+        assert_eq!(code(&place.roots, asked), Err(ErrorCode::DeniedByPolicy), "{asked}");
+    }
+    assert_eq!(code(&place.roots, "sub/../file"), Ok("file".to_owned()));
 }
 
 #[test]

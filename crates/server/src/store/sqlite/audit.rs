@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use hoist_wire::Timestamp;
 use hoist_wire::audit::{Entry, GENESIS, Head, Line};
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteQueryResult, SqliteRow};
 use sqlx::{Row as _, SqliteConnection, query};
 
 use super::{SqliteStore, at};
@@ -73,7 +73,8 @@ impl SqliteStore {
             .bind(&line.hash)
             .execute(tx)
             .await
-            .map_err(self.failed("append to the audit trail"))?;
+            .map_err(self.failed("append to the audit trail"))
+            .and_then(one_row)?;
         Ok(Head { seq: line.seq, hash: line.hash })
     }
 
@@ -91,9 +92,19 @@ impl SqliteStore {
             .bind(entry.detail.as_deref())
             .execute(tx)
             .await
-            .map(drop)
             .map_err(self.failed("note what is about to be done"))
+            .and_then(one_row)
     }
+}
+
+/// Checks that a row was really written: a trigger of somebody's may have the database pass it over in silence.
+#[expect(clippy::needless_pass_by_value, reason = "`and_then` hands it over")]
+fn one_row(done: SqliteQueryResult) -> Result<(), StoreError> {
+    if done.rows_affected() == 1 {
+        return Ok(());
+    }
+    let value = String::from("the database passed the row over: look for a trigger on its tables");
+    Err(StoreError::Corrupt { what: "audit trail", value })
 }
 
 async fn one_head(
