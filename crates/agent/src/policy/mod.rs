@@ -272,3 +272,24 @@ pub fn try_bytes(data: &[u8]) {
         assert!(written.deny.denies(&path.join("below"), &written.roots).is_some(), "{path:?} is denied");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_for_what_is_denied_tells_no_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        std::fs::write(root.join("a.key"), "key").unwrap();
+        let file = root.join("policy.toml");
+        let shown = root.display();
+        let text = format!("roots = [\"{shown}\"]\ndeny = [\"*.key\"]\n[names]\nkey = \"{shown}/*.key\"\n");
+        std::fs::write(&file, text).unwrap();
+        let policy = Policy::read(Source { file: Some(file), ..Source::default() }).unwrap();
+        let refused = policy.open(Some("@key")).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::DeniedByPolicy);
+        assert!(refused.message.starts_with("@key may not leave"), "{}", refused.message);
+        assert!(!refused.message.contains("a.key"), "{}", refused.message);
+    }
+}

@@ -92,6 +92,42 @@ async fn an_unknown_message_is_answered_and_the_link_lives() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unknown_messages_are_answered_each_and_logged_a_few_times_only() {
+    let scene = Scene::trial().start().await;
+    let mut agent = scene.scripted("restaurant-1").await;
+    for n in 0..50 {
+        agent.say_text(&format!(r#"{{"type":"unknown_{n}"}}"#)).await;
+        let ToAgent::Unsupported(told) = agent.hear().await else { panic!("unsupported was due") };
+        assert_eq!(told.kind, format!("unknown_{n}"));
+    }
+    drop(agent);
+    scene.operator().sees("restaurant-1", false).await;
+    let log = scene.server.log();
+    assert_eq!(log.matches("an unknown message").count(), 3, "{log}");
+    assert!(log.contains("messages were not understood") && log.contains("count=50"), "{log}");
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn who_begins_with_anything_but_hello_is_told_goodbye() {
+    use futures_util::{SinkExt as _, StreamExt as _};
+    use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
+    let scene = Scene::trial().start().await;
+    let port = scene.server.port();
+    let mut request = format!("ws://127.0.0.1:{port}/ws/connect").into_client_request().unwrap();
+    let bearer = format!("Bearer {}", scene.agent_token("restaurant-1"));
+    request.headers_mut().insert("authorization", bearer.parse().unwrap());
+    request.headers_mut().insert("sec-websocket-protocol", hoist_wire::PROTOCOL.parse().unwrap());
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    socket.send(Message::text("no json at all")).await.unwrap();
+    let Some(Ok(Message::Text(said))) = socket.next().await else { panic!("a goodbye was due") };
+    let ToAgent::Goodbye(goodbye) = ToAgent::decode(&said).unwrap() else { panic!("{said}") };
+    assert_eq!(goodbye.reason, GoodbyeReason::ProtocolViolation);
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_messages_end_the_link_with_a_reason() {
     let scene = Scene::trial().start().await;
     let operator = scene.operator();

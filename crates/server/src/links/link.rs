@@ -339,7 +339,7 @@ impl<S: Socket> Link<S> {
     fn misunderstand(&mut self, kind: &str, what: &'static str) {
         self.misunderstood += 1;
         if self.misunderstood <= MOST_MISUNDERSTOOD {
-            tracing::warn!(client_id = %self.handle.client_id, kind = printable(kind), what);
+            tracing::warn!(client_id = %self.handle.client_id, kind = printable(kind), "{what}");
         }
     }
 
